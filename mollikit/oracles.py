@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+# A batch of inputs: an array (m, *shape), or a mapping of such arrays by input name.
+Points = Array | Mapping[str, Array]
+
+
+class ValueOracle(Protocol):
+    """A model as a function: one scalar for each row of a batch of points."""
+
+    def value(self, points: Any, **held: Array) -> Array:
+        """Values, shape (m,), of the m points; ``held`` arrays travel with their rows, unperturbed."""
+        ...
+
+
+class GradientOracle(Protocol):
+    """A model as a differentiable function: values and gradients of a batch of points.
+
+    Anything with this method is an oracle. The gradient has the points' own form: an array
+    (m, *shape), or a mapping of arrays by input name. An oracle that gets the gradient without
+    the value returns None for the value.
+    """
+
+    def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
+        """Values (m,), or None, and gradients of the m points; row k depends on row k alone."""
+        ...
+
+
+@runtime_checkable
+class Anchored(Protocol):
+    """An oracle with choices to be made on the clean input, such as ``target="top"``."""
+
+    def anchored(self, inputs: Any, **held: Array) -> GradientOracle:
+        """Return the oracle with those choices fixed; ``inputs`` is one input (*shape), no batch axis."""
+        ...
+
+
+@runtime_checkable
+class ModelFile(Protocol):
+    """What the command line needs of a model opened from a file (entry points ``mollikit.models``)."""
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Shape of each input to be smoothed, without the batch axis; None where the model leaves it open."""
+        ...
+
+    def predict(self, points: Any, **held: Array) -> Array:
+        """Outputs (m, *output_shape) of the model on a batch of points."""
+        ...
+
+    def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
+        """As in `GradientOracle`."""
+        ...
