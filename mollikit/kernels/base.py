@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from mollikit.pointsets import Normals, PointSet, Uniforms
+from mollikit.scales import Scale, as_scale
+
+Floats = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(ABC):
+    """An even probability density on the line, used for each coordinate, with a scale.
+
+    The methods speak of the *standard form* K (scale 1), which is scipy's. At scale s the density is
+    K(t / s) / s, and the smoothed function is f_K(x) = E[f(x + s t)] with t ~ K in every coordinate.
+
+    Parameters
+    ----------
+    scale : float, array or Scale
+        How wide: in the input's units, per coordinate where it is an array, or a rule such as
+        ``OfRange(0.15)``. A width of zero holds a coordinate fixed.
+
+    Attributes
+    ----------
+    variance : float
+        Of the standard form; infinite where it does not exist.
+    support : tuple of float
+        Of the standard form.
+    fisher_information : float
+        Of the standard form's location family, E[score^2]; infinite where the density jumps.
+    view : type
+        The view of a point set, `Normals` or `Uniforms`, from which this kernel's points come cheapest.
+    """
+
+    scale: Scale | ArrayLike
+
+    variance: ClassVar[float]
+    support: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+    fisher_information: ClassVar[float]
+    view: ClassVar[type[Normals] | type[Uniforms]] = Uniforms
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", as_scale(self.scale))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scale!r})"
+
+    @abstractmethod
+    def density(self, t: ArrayLike) -> Floats:
+        """K(t), elementwise."""
+
+    @abstractmethod
+    def inverse_cdf(self, u: ArrayLike) -> Floats:
+        """Quantile at u in the open unit interval, elementwise."""
+
+    @abstractmethod
+    def score(self, t: ArrayLike) -> Floats:
+        """d/dt log K(t) inside the support, elementwise."""
+
+    @abstractmethod
+    def characteristic_function(self, omega: ArrayLike) -> Floats:
+        """E[exp(i omega t)], elementwise; real, since the kernel is even."""
+
+    def widths(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Resolve the scale on one input: widths of the input's shape, in its units."""
+        return as_scale(self.scale).resolve(inputs, self)
+
+    def displacements(self, points: PointSet) -> Floats:
+        """Turn points into draws of the standard form, by the inverse CDF.
+
+        A normal z becomes sign(z) |Q(Phi(-|z|))|: the lower tail alone is used, where both Phi and
+        the quantile function keep their relative accuracy, and z -> -z stays an exact reflection.
+        """
+        if isinstance(points, Uniforms):
+            return self.inverse_cdf(points.values)
+        z = points.values
+        return np.copysign(self.inverse_cdf(ndtr(-np.abs(z))), z)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from mollikit.kernels.base import Floats, Kernel
+from mollikit.pointsets import Normals, PointSet
+
+
+class Gaussian(Kernel):
+    """The standard normal density, exp(-t^2 / 2) / sqrt(2 pi): the kernel of SmoothGrad.
+
+    Source: Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise".
+
+    Examples
+    --------
+    >>> import mollikit as mk
+    >>> mk.Gaussian(mk.OfRange(0.15))
+    Gaussian(OfRange(fraction=0.15))
+    """
+
+    variance = 1.0
+    fisher_information = 1.0
+    view = Normals
+
+    def density(self, t: ArrayLike) -> Floats:
+        return np.exp(-0.5 * np.square(t)) / np.sqrt(2 * np.pi)
+
+    def inverse_cdf(self, u: ArrayLike) -> Floats:
+        return np.asarray(ndtri(u))
+
+    def score(self, t: ArrayLike) -> Floats:
+        return -np.asarray(t)
+
+    def characteristic_function(self, omega: ArrayLike) -> Floats:
+        return np.exp(-0.5 * np.square(omega))
+
+    def displacements(self, points: PointSet) -> Floats:
+        return points.values if isinstance(points, Normals) else self.inverse_cdf(points.values)
