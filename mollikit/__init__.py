@@ -1,0 +1,54 @@
+"""Smoothed gradients of neural networks, with error bars."""
+
+from mollikit import recipes
+from mollikit._version import __version__
+from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
+from mollikit.estimate import Estimate, Measurement
+from mollikit.estimators import Estimator, Pathwise
+from mollikit.interruption import Interrupted
+from mollikit.kernels import Gaussian, Kernel, Laplace, Logistic, Uniform
+from mollikit.oracles import Anchored, GradientOracle, ModelFile, ValueOracle
+from mollikit.progress import Progress, ProgressBar
+from mollikit.samplers import Antithetic, Independent, LatinHypercube, Recentred, Sampler, Sobol
+from mollikit.scales import OfMagnitude, OfRange, Scale, Width, WithinBounds
+from mollikit.views import ChannelSum, Input, Pool, View
+
+__all__ = [
+    "Anchored",
+    "Antithetic",
+    "Budget",
+    "ChannelSum",
+    "Estimate",
+    "Estimator",
+    "Evaluations",
+    "Gaussian",
+    "GradientOracle",
+    "Independent",
+    "Input",
+    "Interrupted",
+    "Kernel",
+    "Laplace",
+    "LatinHypercube",
+    "Logistic",
+    "Measurement",
+    "ModelFile",
+    "OfMagnitude",
+    "OfRange",
+    "Pathwise",
+    "Pool",
+    "Progress",
+    "ProgressBar",
+    "Recentred",
+    "RelativeError",
+    "Sampler",
+    "Scale",
+    "Seconds",
+    "Sobol",
+    "Uniform",
+    "ValueOracle",
+    "View",
+    "Width",
+    "WithinBounds",
+    "__version__",
+    "recipes",
+]

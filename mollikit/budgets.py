@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,9 +41,12 @@ class Status:
 class Budget(ABC):
     """When to stop. ``a | b`` stops at the first of the two."""
 
+    # Whether what it yields depends on the speed of the machine.
+    by_clock: ClassVar[bool] = False
+
     @abstractmethod
-    def reached(self, status: Status) -> str | None:
-        """Say why the run stops here, or None."""
+    def reached(self, status: Status) -> Budget | None:
+        """Return the budget that is used up here (itself, or one of its parts), or None."""
 
     def limit(self, group_size: int) -> int | None:
         """Return the most groups that this budget allows, where that is known beforehand."""
@@ -79,9 +83,9 @@ class Evaluations(Budget):
         if self.n < 1:
             raise ValueError(f"Evaluations({self.n!r}): at least one evaluation is needed")
 
-    def reached(self, status: Status) -> str | None:
+    def reached(self, status: Status) -> Budget | None:
         group_size = status.n_evaluations // status.n_groups
-        return str(self) if status.n_groups >= self.limit(group_size) else None
+        return self if status.n_groups >= self.limit(group_size) else None
 
     def limit(self, group_size: int) -> int:
         return int(self.n) // group_size
@@ -89,8 +93,8 @@ class Evaluations(Budget):
     def check(self, group_size: int, views: Collection[str]) -> None:
         if self.limit(group_size) < 2:
             raise ValueError(
-                f"{self} allows {self.limit(group_size)} groups of {group_size} points, and an error bar needs 2: "
-                f"give at least {2 * group_size} evaluations, or a sampler with smaller groups"
+                f"{self} allows {self.limit(group_size)} groups of {group_size} points, and an error bar "
+                f"needs 2: give at least {2 * group_size} evaluations, or a sampler with smaller groups"
             )
 
     def share(self, status: Status) -> float:
@@ -113,11 +117,11 @@ class RelativeError(Budget):
         if not (np.isfinite(self.r) and self.r > 0):
             raise ValueError(f"RelativeError({self.r!r}): the error must be a positive number, such as 0.1")
 
-    def reached(self, status: Status) -> str | None:
+    def reached(self, status: Status) -> Budget | None:
         # Is there a doubling of the first look in (previous_groups, n_groups]?
         looks = FIRST_LOOK << max(0, (status.n_groups // FIRST_LOOK).bit_length() - 1)
         due = status.previous_groups < looks <= status.n_groups
-        return str(self) if due and status.relative_error(self.view) <= self.r else None
+        return self if due and status.relative_error(self.view) <= self.r else None
 
     def check(self, group_size: int, views: Collection[str]) -> None:
         if self.view is not None and self.view not in views:
@@ -140,14 +144,16 @@ class Seconds(Budget):
 
     s: float
 
+    by_clock = True
+
     def __post_init__(self) -> None:
         if not (np.isfinite(self.s) and self.s > 0):
             raise ValueError(f"Seconds({self.s!r}): the time must be a positive number of seconds")
 
-    def reached(self, status: Status) -> str | None:
+    def reached(self, status: Status) -> Budget | None:
         if status.n_groups < 2:
             return None
-        return str(self) if status.seconds * (1 + 1 / status.n_blocks) > self.s else None
+        return self if status.seconds * (1 + 1 / status.n_blocks) > self.s else None
 
     def deadline(self) -> float:
         return self.s
@@ -165,9 +171,8 @@ class FirstOf(Budget):
     def __str__(self) -> str:
         return " | ".join(map(str, self.budgets))
 
-    def reached(self, status: Status) -> str | None:
-        reasons = (budget.reached(status) for budget in self.budgets)
-        return next((reason for reason in reasons if reason), None)
+    def reached(self, status: Status) -> Budget | None:
+        return next((used for budget in self.budgets if (used := budget.reached(status)) is not None), None)
 
     def limit(self, group_size: int) -> int | None:
         return min((n for b in self.budgets if (n := b.limit(group_size)) is not None), default=None)

@@ -48,8 +48,8 @@ class Layout:
             leaf = Leaf(name, array.shape, array.dtype, start, start + array.size)
             if not np.issubdtype(array.dtype, np.floating):
                 raise TypeError(
-                    f"{leaf.label} has dtype {array.dtype}, which cannot be smoothed: cast it to a float dtype, "
-                    "or pass it in held= if it is an index, a mask or a token"
+                    f"{leaf.label} has dtype {array.dtype}, which cannot be smoothed: cast it to a float "
+                    "dtype, or pass it in held= if it is an index, a mask or a token"
                 )
             if array.size == 0:
                 raise ValueError(f"{leaf.label} is empty (shape {array.shape})")
@@ -57,7 +57,8 @@ class Layout:
             if bad.any():
                 first = tuple(map(int, np.unravel_index(int(np.argmax(bad)), array.shape)))
                 raise ValueError(
-                    f"{leaf.label} holds {int(bad.sum())} values that are NaN or infinite, the first at index {first}"
+                    f"{leaf.label} holds {int(bad.sum())} values that are NaN or infinite, "
+                    f"the first at index {first}"
                 )
             leaves.append(leaf)
             start = leaf.stop
@@ -77,7 +78,8 @@ class Layout:
 
     def flatten(self, inputs: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[Any]:
         """One input as a vector (D,)."""
-        parts = [np.asarray(inputs[leaf.name] if isinstance(inputs, Mapping) else inputs) for leaf in self.leaves]  # type: ignore[index]
+        whole = inputs if isinstance(inputs, Mapping) else {None: inputs}
+        parts = [np.asarray(whole[leaf.name]) for leaf in self.leaves]  # type: ignore[index]
         return np.concatenate([part.ravel() for part in parts]).astype(self.dtype, copy=False)
 
     def unflatten(self, rows: NDArray[Any]) -> Any:
@@ -85,7 +87,8 @@ class Layout:
         if self.leaves[0].name is None:
             return rows.reshape(*rows.shape[:-1], *self.leaves[0].shape)
         return {
-            leaf.name: rows[..., leaf.start : leaf.stop].reshape(*rows.shape[:-1], *leaf.shape) for leaf in self.leaves
+            leaf.name: rows[..., leaf.start : leaf.stop].reshape(*rows.shape[:-1], *leaf.shape)
+            for leaf in self.leaves
         }
 
     def points(self, rows: NDArray[Any]) -> Any:
@@ -106,11 +109,15 @@ class Layout:
             If the form or a shape is not that of the points.
         """
         if self.leaves[0].name is not None and not isinstance(answer, Mapping):
-            raise TypeError(f"the oracle got a mapping of inputs and returned a gradient of type {type(answer).__name__}")
+            raise TypeError(
+                f"the oracle got a mapping of inputs and returned a gradient of type {type(answer).__name__}"
+            )
         parts = []
         for leaf in self.leaves:
             if leaf.name is not None and leaf.name not in answer:
-                raise ValueError(f"the oracle returned no gradient for {leaf.label}, only for {sorted(answer)}")
+                raise ValueError(
+                    f"the oracle returned no gradient for {leaf.label}, only for {sorted(answer)}"
+                )
             part = np.asarray(answer if leaf.name is None else answer[leaf.name])
             if part.shape != (rows, *leaf.shape):
                 raise ValueError(

@@ -41,7 +41,7 @@ class Scale(ABC):
             widths = np.broadcast_to(widths, inputs.shape)
         except ValueError:
             raise ValueError(
-                f"the scale has shape {widths.shape}, which does not broadcast to the input's shape {inputs.shape}"
+                f"the scale has shape {widths.shape}, which does not broadcast to the input's {inputs.shape}"
             ) from None
         if not np.isfinite(widths).all():
             raise ValueError(f"{self} gives widths that are not finite; every width must be a finite number")
@@ -158,12 +158,12 @@ class WithinBounds(Scale):
             reach = kernel.support[1]
             if not np.isfinite(reach):
                 raise ValueError(
-                    f"{kernel!r} has unbounded support, so no width keeps it within bounds with confidence 1; "
-                    "use a confidence below 1 or a compact kernel such as Uniform"
+                    f"{kernel!r} has unbounded support, so no width keeps it within bounds with "
+                    "confidence 1; use a confidence below 1 or a compact kernel such as Uniform"
                 )
         else:
             reach = float(kernel.inverse_cdf((1 + self.confidence) / 2))
-        return room / reach
+        return np.asarray(room / reach)
 
 
 def as_scale(scale: Scale | ArrayLike) -> Scale:

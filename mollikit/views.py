@@ -74,7 +74,9 @@ class ChannelSum(View):
 
     def __call__(self, gradients: Any) -> NDArray[Any]:
         if isinstance(gradients, Mapping):
-            raise ValueError(f"{self}: this model has the inputs {sorted(gradients)}; begin with Input(name).then(...)")
+            raise ValueError(
+                f"{self}: this model has the inputs {sorted(gradients)}; begin with Input(name).then(...)"
+            )
         axis = self.axis + 1 if self.axis >= 0 else self.axis
         if not -gradients.ndim < axis < gradients.ndim:
             raise ValueError(f"{self}: an input of shape {gradients.shape[1:]} has no such axis")
@@ -83,7 +85,7 @@ class ChannelSum(View):
 
 @dataclass(frozen=True)
 class Pool(View):
-    """The mean over windows of size x size of the last two axes; a partial window at an edge counts what it holds.
+    """The mean over size x size windows of the last two axes; a window cut by an edge counts what it holds.
 
     Examples
     --------

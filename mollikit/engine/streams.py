@@ -46,8 +46,12 @@ class Key:
         if isinstance(rng, np.random.Generator):
             return cls(int(rng.integers(0, _WORD, dtype=np.uint64)))
         pair = rng if isinstance(rng, tuple) else (rng, 0)
-        if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair):
-            raise TypeError(f"rng={rng!r}: give a seed, a pair (seed, item), a numpy.random.Generator or None")
+        if len(pair) != 2 or not all(
+            isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair
+        ):
+            raise TypeError(
+                f"rng={rng!r}: give a seed, a pair (seed, item), a numpy.random.Generator or None"
+            )
         seed, item = (int(n) for n in pair)
         if not (0 <= seed < _WORD and 0 <= item < _WORD):
             raise ValueError(f"rng={rng!r}: seeds and items are integers from 0 to 2^64 - 1")
@@ -69,7 +73,7 @@ class Key:
         dimension = int(np.prod(shape))
         per_stream = _groups_per_stream(sampler.group_size(dimension) * dimension)
         bits = np.random.Philox(key=np.array([self.seed, self.item], dtype=np.uint64))
-        fresh: dict[str, Any] = dict(bits.state)
+        fresh: Any = bits.state
         rng = np.random.Generator(bits)
         parts: list[NDArray[Any]] = []
         kind: type[Normals] | type[Uniforms] = view

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from mollikit.pointsets import Normals, PointSet, Uniforms
 from mollikit.scales import Scale, as_scale
 
-Floats = NDArray[Any]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +53,19 @@ class Kernel(ABC):
         return f"{type(self).__name__}({self.scale!r})"
 
     @abstractmethod
-    def density(self, t: ArrayLike) -> Floats:
+    def density(self, t: Any) -> Floats:
         """K(t), elementwise."""
 
     @abstractmethod
-    def inverse_cdf(self, u: ArrayLike) -> Floats:
+    def inverse_cdf(self, u: Any) -> Floats:
         """Quantile at u in the open unit interval, elementwise."""
 
     @abstractmethod
-    def score(self, t: ArrayLike) -> Floats:
+    def score(self, t: Any) -> Floats:
         """d/dt log K(t) inside the support, elementwise."""
 
     @abstractmethod
-    def characteristic_function(self, omega: ArrayLike) -> Floats:
+    def characteristic_function(self, omega: Any) -> Floats:
         """E[exp(i omega t)], elementwise; real, since the kernel is even."""
 
     def widths(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
@@ -81,4 +81,4 @@ class Kernel(ABC):
         if isinstance(points, Uniforms):
             return self.inverse_cdf(points.values)
         z = points.values
-        return np.copysign(self.inverse_cdf(ndtr(-np.abs(z))), z)
+        return np.asarray(np.copysign(self.inverse_cdf(ndtr(-np.abs(z))), z))

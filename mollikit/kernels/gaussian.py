@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from mollikit.kernels.base import Floats, Kernel
@@ -24,17 +25,17 @@ class Gaussian(Kernel):
     fisher_information = 1.0
     view = Normals
 
-    def density(self, t: ArrayLike) -> Floats:
-        return np.exp(-0.5 * np.square(t)) / np.sqrt(2 * np.pi)
+    def density(self, t: Any) -> Floats:
+        return np.asarray(np.exp(-0.5 * np.square(t)) / np.sqrt(2 * np.pi))
 
-    def inverse_cdf(self, u: ArrayLike) -> Floats:
+    def inverse_cdf(self, u: Any) -> Floats:
         return np.asarray(ndtri(u))
 
-    def score(self, t: ArrayLike) -> Floats:
-        return -np.asarray(t)
+    def score(self, t: Any) -> Floats:
+        return np.asarray(np.negative(t))
 
-    def characteristic_function(self, omega: ArrayLike) -> Floats:
-        return np.exp(-0.5 * np.square(omega))
+    def characteristic_function(self, omega: Any) -> Floats:
+        return np.asarray(np.exp(-0.5 * np.square(omega)))
 
     def displacements(self, points: PointSet) -> Floats:
         return points.values if isinstance(points, Normals) else self.inverse_cdf(points.values)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mollikit.kernels.base import Floats, Kernel
 
@@ -21,16 +22,16 @@ class Laplace(Kernel):
     variance = 2.0
     fisher_information = 1.0
 
-    def density(self, t: ArrayLike) -> Floats:
-        return 0.5 * np.exp(-np.abs(t))
+    def density(self, t: Any) -> Floats:
+        return np.asarray(0.5 * np.exp(-np.abs(t)))
 
-    def inverse_cdf(self, u: ArrayLike) -> Floats:
+    def inverse_cdf(self, u: Any) -> Floats:
         u = np.asarray(u)
         tail = np.log(2 * np.minimum(u, 1 - u))
-        return np.where(u < 0.5, tail, -tail)
+        return np.asarray(np.where(u < 0.5, tail, -tail))
 
-    def score(self, t: ArrayLike) -> Floats:
-        return -np.sign(t)
+    def score(self, t: Any) -> Floats:
+        return np.asarray(-np.sign(t))
 
-    def characteristic_function(self, omega: ArrayLike) -> Floats:
-        return 1 / (1 + np.square(omega))
+    def characteristic_function(self, omega: Any) -> Floats:
+        return np.asarray(1 / (1 + np.square(omega)))

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from mollikit.kernels.base import Floats, Kernel
@@ -24,16 +25,16 @@ class Logistic(Kernel):
     variance = np.pi**2 / 3
     fisher_information = 1 / 3
 
-    def density(self, t: ArrayLike) -> Floats:
+    def density(self, t: Any) -> Floats:
         return np.asarray(expit(t) * expit(np.negative(t)))
 
-    def inverse_cdf(self, u: ArrayLike) -> Floats:
+    def inverse_cdf(self, u: Any) -> Floats:
         return np.asarray(logit(u))
 
-    def score(self, t: ArrayLike) -> Floats:
+    def score(self, t: Any) -> Floats:
         return -np.tanh(np.asarray(t) / 2)
 
-    def characteristic_function(self, omega: ArrayLike) -> Floats:
+    def characteristic_function(self, omega: Any) -> Floats:
         # x / sinh(x) as 2 x exp(-x) / (1 - exp(-2 x)), which neither overflows nor divides 0 by 0.
         x = np.pi * np.abs(omega)
         safe = np.where(x > 0, x, 1.0)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mollikit.kernels.base import Floats, Kernel
 
@@ -24,14 +25,14 @@ class Uniform(Kernel):
     support = (-1.0, 1.0)
     fisher_information = np.inf
 
-    def density(self, t: ArrayLike) -> Floats:
+    def density(self, t: Any) -> Floats:
         return np.where(np.abs(t) <= 1, 0.5, 0.0)
 
-    def inverse_cdf(self, u: ArrayLike) -> Floats:
+    def inverse_cdf(self, u: Any) -> Floats:
         return 2 * np.asarray(u) - 1
 
-    def score(self, t: ArrayLike) -> Floats:
+    def score(self, t: Any) -> Floats:
         return np.zeros_like(t, dtype=np.float64)
 
-    def characteristic_function(self, omega: ArrayLike) -> Floats:
+    def characteristic_function(self, omega: Any) -> Floats:
         return np.sinc(np.asarray(omega) / np.pi)

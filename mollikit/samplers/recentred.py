@@ -42,7 +42,9 @@ class Recentred(Sampler):
 
     def __post_init__(self) -> None:
         if self.points < 2:
-            raise ValueError(f"Recentred({self.points}): a group needs at least 2 points to have a mean to take away")
+            raise ValueError(
+                f"Recentred({self.points}): a group needs at least 2 points to have a mean to take away"
+            )
 
     def group_size(self, dimension: int) -> int:
         return self.points

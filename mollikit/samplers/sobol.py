@@ -60,8 +60,8 @@ class Sobol(Sampler):
 
         if dimension > qmc.Sobol.MAXDIM:
             raise ValueError(
-                f"Sobol serves at most {qmc.Sobol.MAXDIM} coordinates and this input has {dimension} that move; "
-                "use Recentred or LatinHypercube, which have no limit"
+                f"Sobol serves at most {qmc.Sobol.MAXDIM} coordinates and this input has {dimension} that "
+                "move; use Recentred or LatinHypercube, which have no limit"
             )
         if 8 * dimension * self.group_size(dimension) > _MAX_NET_BYTES:
             raise ValueError(
@@ -79,7 +79,9 @@ class Sobol(Sampler):
     ) -> PointSet:
         dimension = int(np.prod(shape))
         net = _scrambled_net(self.group_size(dimension), dimension)
-        shifts = np.right_shift(rng.integers(0, 1 << 64, (groups, 1, dimension), np.uint64), np.uint64(64 - _BITS))
+        shifts = np.right_shift(
+            rng.integers(0, 1 << 64, (groups, 1, dimension), np.uint64), np.uint64(64 - _BITS)
+        )
         values = (np.bitwise_xor(net, shifts) + 0.5) * 2.0**-_BITS
         return Uniforms(values.reshape(groups, -1, *shape))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,3 +66,25 @@ class Moments:
         if noise == 0:
             return 0.0
         return float(np.sqrt(noise / signal)) if signal > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The moments of everything that a run streams: the gradient, each view, the model's value."""
+
+    gradient: Moments
+    views: Mapping[str, Moments]
+    output: Moments | None
+
+    def merged(self, other: Tally) -> Tally:
+        """Tally of both."""
+        both = self.output is not None and other.output is not None
+        return Tally(
+            self.gradient.merged(other.gradient),
+            {name: moments.merged(other.views[name]) for name, moments in self.views.items()},
+            self.output.merged(other.output) if both else None,  # type: ignore[union-attr, arg-type]
+        )
+
+    def relative_error(self, view: str | None) -> float:
+        """Of the whole map (None), or of a view by name."""
+        return (self.gradient if view is None else self.views[view]).relative_error

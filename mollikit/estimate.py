@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from mollikit.atomic import replacing
+from mollikit.layout import Layout, Leaf
+from mollikit.moments import Moments, Tally
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A mean with its error bar: of a view of the gradient, or of the model's smoothed value.
+
+    Attributes
+    ----------
+    value, standard_error : ndarray
+        Of one shape.
+    degrees_of_freedom : int
+        Of the standard error: independent groups less one.
+    relative_error : float
+        L2 error over L2 norm, as estimated; infinite where nothing is resolved yet.
+    """
+
+    moments: Moments
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        return self.moments.mean
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]:
+        return self.moments.standard_error
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        return self.moments.n - 1
+
+    @property
+    def relative_error(self) -> float:
+        return self.moments.relative_error
+
+    def interval(self, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Confidence interval of each coordinate, by Student's t for the groups there are: (low, high)."""
+        half = _student(level, self.degrees_of_freedom) * self.standard_error
+        return self.value - half, self.value + half
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A smoothed gradient with its error bars, and how it was come by.
+
+    Attributes
+    ----------
+    gradient : ndarray, or mapping of them by input name
+        Of the input's shape, float64.
+    standard_error : the same
+        From the spread of independent groups.
+    degrees_of_freedom : int
+        Independent groups less one.
+    views : dict of Measurement
+        The views that were asked for, each with an error bar of its own.
+    output : Measurement or None
+        The smoothed value of the model, where the oracle gives values.
+    n_evaluations : int
+        Gradients that entered the estimate.
+    stopped : str
+        The budget that ended the run, or "interrupted".
+    partial : bool
+        Whether a clock or Ctrl-C ended it: a repetition may then end elsewhere.
+    provenance : dict
+        All that is needed to repeat it, fit for JSON.
+
+    Examples
+    --------
+    >>> import numpy as np, mollikit as mk
+    >>> class Cubic:
+    ...     def value_and_gradient(self, points): return (points**3).sum(-1), 3 * points**2
+    >>> smooth = mk.Pathwise(inputs=mk.Gaussian(0.5))
+    >>> estimate = smooth.estimate(Cubic(), np.ones(2), budget=mk.Evaluations(4096), rng=0)
+    >>> low, high = estimate.interval(0.99)      # the truth is 3 (1 + 0.5^2)
+    >>> bool(((low < 3.75) & (3.75 < high)).all())
+    True
+    """
+
+    tally: Tally
+    layout: Layout
+    group_size: int
+    seconds: float
+    stopped: str
+    partial: bool
+    provenance: Mapping[str, Any]
+
+    @property
+    def gradient(self) -> Any:
+        return self.layout.unflatten(self.tally.gradient.mean)
+
+    @property
+    def standard_error(self) -> Any:
+        return self.layout.unflatten(self.tally.gradient.standard_error)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        return self.n_groups - 1
+
+    @property
+    def n_groups(self) -> int:
+        """Independent groups of points."""
+        return self.tally.gradient.n
+
+    @property
+    def n_evaluations(self) -> int:
+        return self.n_groups * self.group_size
+
+    @property
+    def block(self) -> int:
+        """Rows in each call of the model; give it as ``Pathwise(block=...)`` to have the same bits again."""
+        return int(self.provenance["block"])
+
+    @property
+    def relative_error(self) -> float:
+        """Of the whole map, sqrt(|se|^2 / (|gradient|^2 - |se|^2)); infinite where nothing is resolved."""
+        return self.tally.gradient.relative_error
+
+    @property
+    def views(self) -> dict[str, Measurement]:
+        return {name: Measurement(moments) for name, moments in self.tally.views.items()}
+
+    @property
+    def output(self) -> Measurement | None:
+        return None if self.tally.output is None else Measurement(self.tally.output)
+
+    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+        """Confidence interval of each coordinate of the smoothed gradient.
+
+        Parameters
+        ----------
+        level : float
+            Share of the truths that such intervals cover, in (0, 1).
+
+        Returns
+        -------
+        low, high : of the gradient's form
+            mean -/+ t * standard error, with Student's t for the groups there are.
+        """
+        low, high = Measurement(self.tally.gradient).interval(level)
+        return self.layout.unflatten(low), self.layout.unflatten(high)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to an ``.npz`` file, whole or not at all."""
+        tallied = {"gradient": self.tally.gradient, **{f"view.{k}": m for k, m in self.tally.views.items()}}
+        if self.tally.output is not None:
+            tallied["output"] = self.tally.output
+        arrays = {
+            f"{name}.{part}": getattr(m, part) for name, m in tallied.items() for part in ("mean", "m2")
+        }
+        leaves = [asdict(leaf) | {"dtype": leaf.dtype.str} for leaf in self.layout.leaves]
+        about = {
+            "format": _FORMAT,
+            "leaves": leaves,
+            "n_groups": self.n_groups,
+            "group_size": self.group_size,
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+            "partial": self.partial,
+            "provenance": self.provenance,
+        }
+        with replacing(path) as file:
+            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Estimate:
+        """Read what `save` wrote. No code is run: the file holds arrays and JSON.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a saved estimate.
+        """
+        with open(path, "rb") as file:
+            try:
+                stored = np.load(file, allow_pickle=False)
+                about = json.loads(str(stored["about"]))
+                n = about["n_groups"]
+                names = [name.removesuffix(".mean") for name in stored.files if name.endswith(".mean")]
+                moments = {name: Moments(n, stored[f"{name}.mean"], stored[f"{name}.m2"]) for name in names}
+                leaves = tuple(
+                    Leaf(
+                        leaf["name"],
+                        tuple(leaf["shape"]),
+                        np.dtype(leaf["dtype"]),
+                        leaf["start"],
+                        leaf["stop"],
+                    )
+                    for leaf in about["leaves"]
+                )
+                gradient, output = moments.pop("gradient"), moments.pop("output", None)
+            except Exception as error:
+                raise ValueError(
+                    f"{os.fspath(path)!r} is not an estimate that Estimate.save wrote: {error}"
+                ) from error
+        views = {name.removeprefix("view."): m for name, m in moments.items()}
+        return cls(
+            Tally(gradient, views, output),
+            Layout(leaves),
+            about["group_size"],
+            about["seconds"],
+            about["stopped"],
+            about["partial"],
+            about["provenance"],
+        )
+
+    def __repr__(self) -> str:
+        shape = ", ".join(
+            f"{leaf.name}: {leaf.shape}" if leaf.name else str(leaf.shape) for leaf in self.layout.leaves
+        )
+        errors = [f"error {_percent(self.relative_error)}"]
+        errors += [f"{name} {_percent(view.relative_error)}" for name, view in self.views.items()]
+        return (
+            f"Estimate({shape}, {', '.join(errors)}, {self.n_evaluations} evaluations in {self.n_groups} "
+            f"groups, {self.seconds:.2g} s, stopped by {self.stopped}{' (partial)' if self.partial else ''})"
+        )
+
+    def _repr_html_(self) -> str:
+        from mollikit.notebook import estimate_html
+
+        return estimate_html(self)
+
+    def _repr_png_(self) -> bytes | None:
+        from mollikit.notebook import estimate_png
+
+        return estimate_png(self)
+
+
+def _student(level: float, degrees_of_freedom: int) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r}: the level of an interval lies between 0 and 1, such as 0.95")
+    return float(stdtrit(degrees_of_freedom, (1 + level) / 2))
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.3g}%" if np.isfinite(error) else "unresolved"

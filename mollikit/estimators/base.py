@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mollikit.budgets import Budget, Seconds
+from mollikit.engine.run import Outcome, Plan, Task, run
+from mollikit.engine.streams import Key, Rng
+from mollikit.estimate import Estimate
+from mollikit.estimators.blocks import groups_per_block
+from mollikit.estimators.perturbation import Perturbation
+from mollikit.estimators.provenance import provenance, refuse_other_run
+from mollikit.interruption import Interrupted
+from mollikit.kernels import Kernel
+from mollikit.layout import Layout
+from mollikit.oracles import Anchored, GradientOracle
+from mollikit.progress import ProgressCallback
+from mollikit.samplers import Recentred, Sampler
+from mollikit.views import ViewLike, check_linear
+
+Held = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that decides an estimate but its length: what a task is made from."""
+
+    oracle: GradientOracle
+    perturbation: Perturbation
+    sampler: Sampler
+    key: Key
+    held: Held
+    views: Mapping[str, ViewLike]
+
+    @property
+    def group_size(self) -> int:
+        """Points in a group."""
+        return self.sampler.group_size(self.perturbation.dimension)
+
+
+@dataclass(frozen=True)
+class Estimator(ABC):
+    """Kernels, a sampler and a block: how a smoothed gradient is estimated from a model.
+
+    Parameters
+    ----------
+    inputs : Kernel or mapping of Kernel by input name
+        With which density each input is smoothed; inputs that a mapping leaves out are not moved.
+    sampler : Sampler
+        How the points are drawn.
+    block : int, optional
+        Rows in each call of the model, in whole groups. It is part of what decides the bits of an
+        estimate, and recorded in it. By default it follows the input's size.
+    """
+
+    inputs: Kernel | Mapping[str, Kernel]
+    sampler: Sampler = field(default_factory=Recentred)
+    block: int | None = None
+
+    @abstractmethod
+    def _task(self, setting: Setting, rows: int) -> Task:
+        """Make the pure function from a range of groups to their tally, with ``rows`` rows in each call."""
+
+    @final
+    def estimate(
+        self,
+        oracle: GradientOracle,
+        inputs: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        held: Mapping[str, ArrayLike] | None = None,
+        views: Mapping[str, ViewLike] | None = None,
+        budget: Budget | None = None,
+        rng: Rng = None,
+        executor: Executor | None = None,
+        in_flight: int | None = None,
+        progress: ProgressCallback | None = None,
+        resume: Estimate | None = None,
+    ) -> Estimate:
+        """Estimate the smoothed gradient at one input.
+
+        Parameters
+        ----------
+        oracle : GradientOracle
+            The model; ``mollikit_onnx.OnnxOracle``, or any object with ``value_and_gradient``.
+        inputs : array (*shape), or mapping of arrays by input name
+            One input, no batch axis, of a floating dtype.
+        held : mapping of arrays
+            What the oracle takes beside the points (a target, a mask, token ids): for this one input,
+            no batch axis; it travels unperturbed with every point.
+        views : mapping of View or linear callable
+            Linear functionals of the gradient, each to get an error bar of its own.
+        budget : Budget
+            When to stop; ten seconds by default.
+        rng : int, (int, int), numpy.random.Generator or None
+            A seed, or a seed and an item. The same seed gives the same bits; None draws one and records it.
+        executor : concurrent.futures.Executor, optional
+            Where blocks are evaluated; the bits do not depend on it.
+        in_flight : int, optional
+            How many blocks may be under way at once in the executor; by default the cores and one more.
+        progress : callable, optional
+            Called with a `Progress` after each block, such as ``ProgressBar()``.
+        resume : Estimate, optional
+            An estimate of the same thing to go on from; the budget's evaluations count from its start.
+
+        Returns
+        -------
+        Estimate
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, before the model is called; or if the oracle's answer does not.
+        FloatingPointError
+            If the oracle returns a NaN or an infinity.
+        Interrupted
+            On Ctrl-C, carrying the partial estimate.
+        """
+        budget = Seconds(10) if budget is None else budget
+        setting = self._setting(oracle, inputs, held or {}, views or {}, budget, Key.of(rng))
+        group_size, layout = setting.group_size, setting.perturbation.layout
+        limit = budget.limit(group_size)
+        about = provenance(self, setting, budget)
+        if resume is not None:
+            refuse_other_run(resume, about)
+        if in_flight is not None and in_flight < 1:
+            raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
+        asked = resume.block if resume is not None and self.block is None else self.block
+        block = groups_per_block(
+            asked, layout.size, group_size, limit, budget.deadline(), lambda rows: _probe(setting, rows)
+        )
+        start = 0 if resume is None else resume.n_groups
+        while True:
+            plan = Plan(group_size, block, start, limit)
+            try:
+                outcome = run(
+                    self._task(setting, block * group_size),
+                    plan,
+                    budget,
+                    so_far=None if resume is None else resume.tally,
+                    executor=executor,
+                    in_flight=in_flight or (os.cpu_count() or 1) + 1,
+                    progress=progress,
+                )
+                break
+            except MemoryError:
+                # The bits depend on the block, so a smaller one begins anew.
+                if block == 1:
+                    raise
+                block //= 2
+        estimate = _estimate(outcome, setting, resume, about | {"block": block * group_size})
+        if outcome.interrupted:
+            raise Interrupted(estimate) from None
+        assert estimate is not None
+        return estimate
+
+    @final
+    def estimate_batch(
+        self,
+        oracle: GradientOracle,
+        inputs: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        held: Mapping[str, ArrayLike] | None = None,
+        views: Mapping[str, ViewLike] | None = None,
+        budget: Budget | None = None,
+        rng: Rng = None,
+        executor: Executor | None = None,
+        in_flight: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> list[Estimate]:
+        """Estimate the smoothed gradient at each row of a batch, each with its own error bars and stopping.
+
+        Row k with ``rng=s`` is, bit for bit, ``estimate`` of that row with ``rng=(s, k)``: a block holds
+        points of one row alone. Arguments are those of `estimate`, but for these.
+
+        Parameters
+        ----------
+        inputs : array (rows, *shape), or mapping of such arrays
+            All of them are checked before the model is called.
+        held : mapping of arrays
+            With a leading axis of rows: ``held={"target": [3, 5]}`` gives each row its own target.
+        budget : Budget
+            Of each row.
+        rng : int, numpy.random.Generator or None
+            A seed; the items are the rows.
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, carrying the rows that were finished and the partial estimate of the one that was not.
+        """
+        if isinstance(rng, tuple):
+            raise TypeError(f"rng={rng!r}: a batch numbers its rows itself; give the seed alone")
+        key = Key.of(rng)
+        layout = Layout.of(inputs)
+        counts = {leaf.label: leaf.shape[0] if leaf.shape else 0 for leaf in layout.leaves}
+        arrays = {name: np.asarray(values) for name, values in (held or {}).items()}
+        counts |= {f"held {name!r}": len(v) if v.ndim else 0 for name, v in arrays.items()}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"the rows of a batch must be as many everywhere, and there are {counts}")
+        n_rows = next(iter(counts.values()))
+
+        def row(k: int) -> Any:
+            if isinstance(inputs, Mapping):
+                return {name: np.asarray(values)[k] for name, values in inputs.items()}
+            return np.asarray(inputs)[k]
+
+        for k in range(n_rows):
+            try:
+                Perturbation.of(row(k), Layout.of(row(k)), self.inputs)
+            except ValueError as error:
+                raise ValueError(f"row {k}: {error}") from error
+        done: list[Estimate] = []
+        for k in range(n_rows):
+            try:
+                done.append(
+                    self.estimate(
+                        oracle,
+                        row(k),
+                        held={name: values[k] for name, values in arrays.items()},
+                        views=views,
+                        budget=budget,
+                        rng=(key.seed, k),
+                        executor=executor,
+                        in_flight=in_flight,
+                        progress=progress,
+                    )
+                )
+            except Interrupted as interrupt:
+                raise Interrupted(interrupt.partial, done) from None
+        return done
+
+    def _setting(
+        self,
+        oracle: GradientOracle,
+        inputs: ArrayLike | Mapping[str, ArrayLike],
+        held: Mapping[str, ArrayLike],
+        views: Mapping[str, ViewLike],
+        budget: Budget,
+        key: Key,
+    ) -> Setting:
+        """Check everything that can be checked before the model is called."""
+        layout = Layout.of(inputs)
+        perturbation = Perturbation.of(inputs, layout, self.inputs)
+        self.sampler.check(perturbation.dimension)
+        budget.check(self.sampler.group_size(perturbation.dimension), views)
+        _check_views(views, layout)
+        arrays = {name: np.asarray(values) for name, values in held.items()}
+        if isinstance(oracle, Anchored):
+            form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
+            oracle = oracle.anchored(form, **arrays)
+        return Setting(oracle, perturbation, self.sampler, key, arrays, dict(views))
+
+
+def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:
+    if views:
+        a, b = np.random.default_rng(0).standard_normal((2, 1, layout.size))
+        forms = [layout.unflatten(batch) for batch in (a, b, a - 2 * b)]
+        for name, view in views.items():
+            check_linear(name, view, *forms)
+
+
+def _probe(setting: Setting, rows: int) -> None:
+    base = np.tile(setting.perturbation.base, (rows, 1))
+    held = {name: np.broadcast_to(values, (rows, *values.shape)) for name, values in setting.held.items()}
+    setting.oracle.value_and_gradient(setting.perturbation.layout.points(base), **held)
+
+
+def _estimate(
+    outcome: Outcome, setting: Setting, resume: Estimate | None, about: dict[str, Any]
+) -> Estimate | None:
+    if outcome.tally is None or outcome.n_groups < 2:
+        return None
+    group_size = setting.group_size
+    by_clock = outcome.stopped is not None and outcome.stopped.by_clock
+    return Estimate(
+        tally=outcome.tally,
+        layout=setting.perturbation.layout,
+        group_size=group_size,
+        seconds=outcome.seconds + (0.0 if resume is None else resume.seconds),
+        stopped="interrupted" if outcome.interrupted else str(outcome.stopped or about["budget"]),
+        partial=outcome.interrupted or by_clock,
+        provenance=about | {"n_evaluations": outcome.n_groups * group_size},
+    )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mollikit.kernels import Kernel
+from mollikit.layout import Layout
+from mollikit.pointsets import Normals, PointSet, Uniforms
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """One input with its kernels and frozen widths: it turns point sets into the rows a model is asked about.
+
+    Coordinates of width zero do not move, and the sampler does not see them.
+
+    Attributes
+    ----------
+    base, widths : ndarray
+        (D,), in the dtype of the input.
+    moving : ndarray or None
+        Indices of the coordinates that move; None where all of them do.
+    shape : tuple of int
+        What the sampler is asked for: the input's own grid where there is one input and all of it moves.
+    kernels : tuple of (Kernel, slice)
+        Each kernel with its stretch of the moving coordinates.
+    """
+
+    layout: Layout
+    base: NDArray[Any]
+    widths: NDArray[Any]
+    moving: NDArray[np.intp] | None
+    shape: tuple[int, ...]
+    kernels: tuple[tuple[Kernel, slice], ...]
+
+    @classmethod
+    def of(cls, inputs: Any, layout: Layout, kernels: Kernel | Mapping[str, Kernel]) -> Perturbation:
+        """Resolve the scales on the clean input.
+
+        Raises
+        ------
+        ValueError
+            If a kernel is given for an input that is not there, or a scale does not suit its input.
+        """
+        if isinstance(kernels, Mapping):
+            known = {leaf.name for leaf in layout.leaves}
+            if unknown := set(kernels) - known:
+                named = (
+                    "has one unnamed input: give one kernel"
+                    if known == {None}
+                    else f"has the inputs {sorted(map(str, known))}"
+                )
+                raise ValueError(f"kernels are given for {sorted(unknown)}, but this model {named}")
+        base, start = layout.flatten(inputs), 0
+        widths, stretches = np.zeros(layout.size), []
+        for leaf in layout.leaves:
+            kernel = kernels.get(leaf.name or "") if isinstance(kernels, Mapping) else kernels
+            if kernel is None:
+                continue
+            values = base[leaf.start : leaf.stop].reshape(leaf.shape)
+            try:
+                widths[leaf.start : leaf.stop] = kernel.widths(values).ravel()
+            except ValueError as error:
+                raise ValueError(f"{leaf.label}: {error}") from error
+            count = int(np.count_nonzero(widths[leaf.start : leaf.stop]))
+            stretches.append((kernel, slice(start, start + count)))
+            start += count
+        all_move = start == layout.size
+        whole = all_move and len(layout.leaves) == 1
+        return cls(
+            layout,
+            base,
+            widths.astype(base.dtype),
+            None if all_move else np.flatnonzero(widths),
+            layout.leaves[0].shape or (1,) if whole else (start,),
+            tuple(stretches),
+        )
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates that move."""
+        return int(self.kernels[-1][1].stop)
+
+    @property
+    def view(self) -> type[Normals] | type[Uniforms]:
+        """The view of a point set from which these kernels work."""
+        return Normals if any(kernel.view is Normals for kernel, _ in self.kernels) else Uniforms
+
+    def rows(self, points: PointSet, count: int) -> NDArray[Any]:
+        """Perturbed inputs, (count, D), one for each point; rows beyond the points are the clean input."""
+        kind, values = type(points), points.values.reshape(-1, self.dimension)
+        if len(self.kernels) == 1:
+            steps = self.kernels[0][0].displacements(kind(values))
+        else:
+            steps = np.concatenate(
+                [k.displacements(kind(values[:, part])) for k, part in self.kernels], axis=1
+            )
+        steps = steps.astype(self.base.dtype, copy=False)
+        if self.moving is None and len(steps) == count:
+            steps *= self.widths
+            steps += self.base
+            return steps
+        rows = np.tile(self.base, (count, 1))
+        if self.moving is None:
+            rows[: len(steps)] += steps * self.widths
+        else:
+            rows[: len(steps), self.moving] += steps * self.widths[self.moving]
+        return rows

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from mollikit._version import __version__
+from mollikit.budgets import Budget
+from mollikit.estimate import Estimate
+
+if TYPE_CHECKING:
+    from mollikit.estimators.base import Estimator, Setting
+
+# What decides the points and the model: the same in two runs that may be joined.
+_IDENTITY = ("estimator", "kernels", "sampler", "seed", "item", "inputs", "widths", "held", "views")
+
+
+def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
+    """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256."""
+    perturbation = setting.perturbation
+    kernels = estimator.inputs
+    return {
+        "estimator": type(estimator).__name__,
+        "kernels": {name: repr(k) for name, k in kernels.items()}
+        if isinstance(kernels, dict)
+        else repr(kernels),
+        "sampler": repr(setting.sampler),
+        "biased": setting.sampler.biased,
+        "seed": setting.key.seed,
+        "item": setting.key.item,
+        "budget": str(budget),
+        "oracle": repr(setting.oracle),
+        "inputs": {
+            leaf.name or "": {"shape": list(leaf.shape), "dtype": leaf.dtype.name}
+            for leaf in perturbation.layout.leaves
+        }
+        | {"sha256": _sha256(perturbation.base)},
+        "widths": _sha256(perturbation.widths),
+        "held": {name: _sha256(values) for name, values in setting.held.items()},
+        "views": {name: repr(view) for name, view in setting.views.items()},
+        "group_size": setting.group_size,
+        "versions": {"mollikit": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
+    }
+
+
+def refuse_other_run(estimate: Estimate, about: dict[str, Any]) -> None:
+    """Raise ValueError, naming what differs, where an estimate is not of the same thing."""
+    different = [name for name in _IDENTITY if estimate.provenance.get(name) != about[name]]
+    if different:
+        told = "; ".join(
+            f"{name}: {estimate.provenance.get(name)} then, {about[name]} now" for name in different
+        )
+        raise ValueError(
+            f"resume= holds an estimate of something else ({told}); give it the same rng and arguments"
+        )
+
+
+def _sha256(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
