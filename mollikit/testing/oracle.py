@@ -43,7 +43,7 @@ class OracleConformance:
         return {}
 
     def value(self, oracle: Any, points: Any, held: Mapping[str, Array]) -> Array:
-        """Return the values (m,) that the gradient is checked against; override it if the oracle gives none."""
+        """Return the values (m,) that the gradient is checked against; override it where there are none."""
         values, _ = oracle.value_and_gradient(points, **held)
         assert values is not None, "the oracle gives no values: override OracleConformance.value"
         return np.asarray(values)
@@ -110,8 +110,8 @@ class OracleConformance:
             allowances.append(np.abs((up - center) - (center - down)) + step * np.abs(up - down) + noise)
         slope, error, allowance = np.array(slopes), np.array(errors), np.array(allowances)
         assert np.all(error <= allowance), (
-            f"the gradient is off: relative errors {(error / np.abs(slope)).max(axis=0)} of the rows' slopes, "
-            f"allowed {(allowance / np.abs(slope)).max(axis=0)}"
+            "the gradient is off: errors relative to the slopes, by row: "
+            f"{(error / np.abs(slope)).max(axis=0)}, allowed {(allowance / np.abs(slope)).max(axis=0)}"
         )
         uncertain = np.linalg.norm(allowance) / np.linalg.norm(slope)
         assert uncertain < 0.1, (

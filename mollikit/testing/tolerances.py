@@ -17,7 +17,7 @@ def rounding(dtype: DTypeLike) -> float:
     Sums of a network run over thousands of terms in an order that depends on batch size and threads;
     their rounding stays within some tens of epsilons: 6e-6 in float32, 2e-12 in float64.
     """
-    return machine_epsilon(dtype) ** 0.75
+    return float(machine_epsilon(dtype) ** 0.75)
 
 
 def central_step(dtype: DTypeLike) -> float:
@@ -25,7 +25,7 @@ def central_step(dtype: DTypeLike) -> float:
 
     The error is of order h^2 + eps/h for a step h; both are ``eps**(2/3)`` there.
     """
-    return machine_epsilon(dtype) ** (1 / 3)
+    return float(machine_epsilon(dtype) ** (1 / 3))
 
 
 def assert_rows_close(actual: NDArray[Any], expected: NDArray[Any], dtype: DTypeLike, *, what: str) -> None:
