@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from mollikit.oracles import Array, Points
+from mollikit_onnx.loading import load_model
+from mollikit_onnx.providers import Provider, check_providers
+from mollikit_onnx.selection import COORDINATES
+from mollikit_onnx.sessions import Blueprint, Options, Sessions, digest
+from mollikit_onnx.signature import Signature
+from mollikit_onnx.targets import Target, coordinates, fixed_target
+
+
+class OnnxOracle:
+    """An ONNX model on stock ONNX Runtime as an oracle: values and gradients of one element of an output.
+
+    The gradient is a graph of its own (`mollikit_onnx.vjp`) with the target's selection inside and
+    without the nodes that only the outputs need; ONNX Runtime optimises it once. Sessions are built on
+    first use and are safe from any number of threads. An oracle can be pickled; a process builds its
+    sessions once, whatever the number of copies it receives.
+
+    The bits of a gradient depend on the number of intra-op threads and on the batch size, as ONNX
+    Runtime's sums do: fix the threads in ``session_options`` where bits must be the same on machines of
+    unequal size.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        The model; not changed. An input whose batch axis is fixed at 1 makes the oracle run row by row:
+        right, but slower than a model exported with a dynamic batch axis.
+    target : int, tuple of int, "top" or None
+        The element of the output to explain: a class of an output (m, n_classes); an index per axis
+        behind the batch for outputs of higher rank; None for outputs (m,) or (m, 1). "top" is the
+        largest element on the clean input, fixed by `anchored`. An array ``target`` held with the rows,
+        int64 (m,) or (m, n_axes), takes precedence.
+    wrt : sequence of str, optional
+        The inputs to differentiate, by default every input of floats. With one, points and gradients are
+        arrays (m, *shape); with several, mappings by input name. All other inputs of the model are held.
+    output : str, optional
+        The output to explain, by default the only one that holds floats.
+    providers : sequence of str or of (str, mapping)
+        Execution providers by preference, each verified to be at work.
+    session_options : onnxruntime.SessionOptions or callable, optional
+        Options of every session, or a module-level function that makes them, which can be pickled. By
+        default ONNX Runtime's own, graph optimisation at its highest level.
+    values : bool
+        Whether `value_and_gradient` gives values beside the gradients; None takes their place otherwise.
+
+    Raises
+    ------
+    ModelFileError
+        The model cannot be read, has no float input, or has a fixed batch axis above 1.
+    ProviderError
+        A provider is unknown, not installed or not at work.
+    ValueError
+        A name or a target that the model does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import parser
+    >>> model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> '
+    ...                            'squares (float[n, 3] x) => (float[n, 3] y) { y = Mul(x, x) }')
+    >>> oracle = OnnxOracle(model, target=2, values=True)
+    >>> values, gradients = oracle.value_and_gradient(np.array([[1., 2., 3.]], np.float32))
+    >>> values.tolist(), gradients.tolist()
+    ([9.0], [[0.0, 0.0, 6.0]])
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+        *,
+        target: Target | Literal["top"] = None,
+        wrt: Sequence[str] | None = None,
+        output: str | None = None,
+        providers: Sequence[Provider] = ("CPUExecutionProvider",),
+        session_options: Options = None,
+        values: bool = False,
+    ) -> None:
+        if isinstance(wrt, str):
+            raise ValueError(f"wrt is a sequence of input names: write ({wrt!r},)")
+        checked = check_providers(providers)
+        proto = load_model(model)
+        self._signature = Signature.of(proto)
+        names = self._signature.smoothed(None if wrt is None else tuple(wrt))
+        explained = self._signature.explained(output)
+        self._target = target if target == "top" else fixed_target(target, explained)
+        content = proto.SerializeToString()
+        blueprint = Blueprint(content, digest(content), names, explained, values, checked, session_options)
+        self._sessions = Sessions(blueprint)
+        self._producer = f"{proto.producer_name} {proto.producer_version}".strip()
+        self._opsets = {opset.domain or "ai.onnx": opset.version for opset in proto.opset_import}
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Shape of each input to be smoothed, without the batch axis; None where the model leaves it open."""
+        rows = {name: self._signature.inputs[name].row_shape for name in self._wrt}
+        return {name: row for name, row in rows.items() if row is not None}
+
+    def anchored(self, inputs: Any, **held: Array) -> OnnxOracle:
+        """Return this oracle with the target ``"top"`` fixed on the clean input; the sessions are shared.
+
+        Parameters
+        ----------
+        inputs : array (*shape) or mapping of such arrays
+            One input, without the batch axis.
+        **held : array
+            The model's other inputs for it, without the batch axis too.
+        """
+        if self._target != "top" or "target" in held:
+            return self
+        one = {name: np.asarray(row)[None] for name, row in self._by_name(inputs).items()}
+        output = self.predict(one, **{name: np.asarray(row)[None] for name, row in held.items()})[0]
+        anchored = copy.copy(self)
+        top = np.unravel_index(int(np.argmax(output)), output.shape)
+        anchored._target = fixed_target(tuple(int(k) for k in top), self._sessions.blueprint.output)
+        return anchored
+
+    def predict(self, points: Points, **held: Array) -> Array:
+        """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An input is missing, unknown, or of the wrong shape or dtype.
+        MemoryError
+            ONNX Runtime found no memory for the batch.
+        """
+        held.pop("target", None)
+        feed, rows = self._feed(points, held)
+        if rows == 0:
+            one = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in feed.items()}
+            return self._sessions.outputs(one)[:0]
+        if self._signature.row_by_row and rows > 1:
+            return np.concatenate([self._sessions.outputs(row) for row in _rows(feed, rows)])
+        return self._sessions.outputs(feed)
+
+    def value(self, points: Points, **held: Array) -> Array:
+        """Return the values (m,) of the target on a batch of points; no gradient, so any operator will do.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `predict`.
+        """
+        target = held.pop("target", None)
+        outputs = self.predict(points, **held)
+        where = coordinates(len(outputs), self._target, target, self._sessions.blueprint.output)
+        values: Array = outputs[tuple(where.T)]
+        return values
+
+    def value_and_gradient(self, points: Points, **held: Array) -> tuple[Array | None, Any]:
+        """Return values (m,), or None without ``values=True``, and gradients, in the model's dtype.
+
+        Parameters
+        ----------
+        points : array (m, *shape) or mapping of such arrays
+            The inputs ``wrt``; float64 is cast to what the model takes. Gradients have the same form.
+        **held : array
+            The model's other inputs by name, and ``target``, int64 (m,) or (m, n_axes), by row.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An input is missing, unknown, or of the wrong shape or dtype; the target is out of range.
+        MemoryError
+            ONNX Runtime found no memory for the batch.
+        mollikit_onnx.UnsupportedOperatorError
+            The gradient of one of the model's operators is not known.
+        """
+        target = held.pop("target", None)
+        feed, rows = self._feed(points, held)
+        feed[COORDINATES] = coordinates(rows, self._target, target, self._sessions.blueprint.output)
+        if rows == 0:
+            results = [np.zeros_like(feed[name]) for name in self._wrt]
+            results.append(np.zeros(0, self._sessions.blueprint.output.dtype))
+        elif self._signature.row_by_row and rows > 1:
+            feed[COORDINATES][:, 0] = 0  # each row is the first of its own batch
+            parts = [self._sessions.gradients(row) for row in _rows(feed, rows)]
+            results = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        else:
+            results = self._sessions.gradients(feed)
+        values = results[-1] if self._sessions.blueprint.values else None
+        if isinstance(points, Mapping):
+            return values, dict(zip(self._wrt, results, strict=False))
+        return values, results[0]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader needs to repeat a result, ready for JSON."""
+        blueprint = self._sessions.blueprint
+        return {
+            "oracle": "mollikit_onnx.OnnxOracle",
+            "model_sha256": blueprint.digest,
+            "producer": self._producer,
+            "opsets": self._opsets,
+            "wrt": list(self._wrt),
+            "output": blueprint.output.name,
+            "target": list(self._target) if isinstance(self._target, tuple) else self._target,
+            "providers": [p if isinstance(p, str) else [p[0], dict(p[1])] for p in blueprint.providers],
+            "row_by_row": self._signature.row_by_row,
+            "onnxruntime": ort.__version__,
+        }
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}{list(shape)}" for name, shape in self.input_shapes.items())
+        blueprint = self._sessions.blueprint
+        return (
+            f"OnnxOracle(d {blueprint.output.name}[{self._target}] / d {inputs or ', '.join(self._wrt)}, "
+            f"sha256={blueprint.digest[:12]}, providers={blueprint.providers}"
+            + (", row by row)" if self._signature.row_by_row else ")")
+        )
+
+    @property
+    def _wrt(self) -> tuple[str, ...]:
+        return self._sessions.blueprint.wrt
+
+    def _by_name(self, points: Any) -> Mapping[str, Any]:
+        if isinstance(points, Mapping):
+            return points
+        if len(self._wrt) > 1:
+            raise ValueError(f"points is a mapping of arrays by input name: the oracle has {list(self._wrt)}")
+        return {self._wrt[0]: points}
+
+    def _feed(self, points: Any, held: Mapping[str, Array]) -> tuple[dict[str, Array], int]:
+        given = {**held, **self._by_name(points)}
+        ports = self._signature.inputs
+        if given.keys() != ports.keys():
+            raise ValueError(self._mismatch(given, held))
+        feed = {name: ports[name].batch(array) for name, array in given.items()}
+        rows = len(feed[self._wrt[0]])
+        if any(len(array) != rows for array in feed.values()):
+            lengths = {name: len(array) for name, array in feed.items()}
+            raise ValueError(f"every input has one row for each point; their batch axes are {lengths}")
+        return feed, rows
+
+    def _mismatch(self, given: Mapping[str, Array], held: Mapping[str, Array]) -> str:
+        ports = self._signature.inputs
+        missing = [f"{name!r} ({port.dtype})" for name, port in ports.items() if name not in given]
+        if missing:
+            return (
+                f"no array was given for the model's input {', '.join(missing)}: inputs in wrt "
+                f"({list(self._wrt)}) come as points, all others as held arrays by name"
+            )
+        unknown = next(name for name in given if name not in ports)
+        others = [name for name in ports if name not in self._wrt]
+        if unknown in held:
+            return f"the model has no input {unknown!r} to hold; it has {others} (and 'target')"
+        return f"the model has no input {unknown!r}; points are of {list(self._wrt)}"
+
+
+def _rows(feed: Mapping[str, Array], rows: int) -> list[dict[str, Array]]:
+    return [{name: array[k : k + 1] for name, array in feed.items()} for k in range(rows)]
