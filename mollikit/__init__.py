@@ -6,7 +6,21 @@ from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
 from mollikit.estimate import Estimate, Measurement
 from mollikit.estimators import Estimator, Pathwise
 from mollikit.interruption import Interrupted
-from mollikit.kernels import Gaussian, Kernel, Laplace, Logistic, Uniform
+from mollikit.kernels import (
+    Bump,
+    Cauchy,
+    Density,
+    Epanechnikov,
+    Gaussian,
+    HyperbolicSecant,
+    Kernel,
+    Laplace,
+    Logistic,
+    StudentT,
+    Triangular,
+    Uniform,
+    from_density,
+)
 from mollikit.oracles import Anchored, GradientOracle, ModelFile, ValueOracle
 from mollikit.progress import Progress, ProgressBar
 from mollikit.samplers import Antithetic, Independent, LatinHypercube, Recentred, Sampler, Sobol
@@ -17,12 +31,17 @@ __all__ = [
     "Anchored",
     "Antithetic",
     "Budget",
+    "Bump",
+    "Cauchy",
     "ChannelSum",
+    "Density",
+    "Epanechnikov",
     "Estimate",
     "Estimator",
     "Evaluations",
     "Gaussian",
     "GradientOracle",
+    "HyperbolicSecant",
     "Independent",
     "Input",
     "Interrupted",
@@ -44,11 +63,14 @@ __all__ = [
     "Scale",
     "Seconds",
     "Sobol",
+    "StudentT",
+    "Triangular",
     "Uniform",
     "ValueOracle",
     "View",
     "Width",
     "WithinBounds",
     "__version__",
+    "from_density",
     "recipes",
 ]

@@ -166,6 +166,20 @@ class WithinBounds(Scale):
         return np.asarray(room / reach)
 
 
+@dataclass(frozen=True)
+class Times(Scale):
+    """A scale times a factor: what `Kernel.matched` makes of one."""
+
+    scale: Scale
+    factor: float
+
+    def __repr__(self) -> str:
+        return f"{self.factor:.6g} * {self.scale!r}"
+
+    def _widths(self, inputs: NDArray[np.float64], kernel: Quantiles) -> ArrayLike:
+        return self.factor * self.scale.resolve(inputs, kernel)
+
+
 def as_scale(scale: Scale | ArrayLike) -> Scale:
     """Return the scale itself if it is a rule, and a `Width` if it is a number or an array."""
     return scale if isinstance(scale, Scale) else Width(scale)

@@ -1,9 +1,30 @@
 """Smoothing kernels: even probability densities on the line, one file each."""
 
 from mollikit.kernels.base import Kernel
+from mollikit.kernels.bump import Bump
+from mollikit.kernels.cauchy import Cauchy
+from mollikit.kernels.density import Density, from_density
+from mollikit.kernels.epanechnikov import Epanechnikov
 from mollikit.kernels.gaussian import Gaussian
+from mollikit.kernels.hyperbolic_secant import HyperbolicSecant
 from mollikit.kernels.laplace import Laplace
 from mollikit.kernels.logistic import Logistic
+from mollikit.kernels.student_t import StudentT
+from mollikit.kernels.triangular import Triangular
 from mollikit.kernels.uniform import Uniform
 
-__all__ = ["Gaussian", "Kernel", "Laplace", "Logistic", "Uniform"]
+__all__ = [
+    "Bump",
+    "Cauchy",
+    "Density",
+    "Epanechnikov",
+    "Gaussian",
+    "HyperbolicSecant",
+    "Kernel",
+    "Laplace",
+    "Logistic",
+    "StudentT",
+    "Triangular",
+    "Uniform",
+    "from_density",
+]

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from mollikit.pointsets import Normals, PointSet, Uniforms
-from mollikit.scales import Scale, as_scale
+from mollikit.scales import Scale, Times, as_scale
 
 Floats = NDArray[np.floating[Any]]
+
+_GAUSSIAN_QUARTILE = float(ndtri(0.75))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +31,12 @@ class Kernel(ABC):
 
     Attributes
     ----------
-    variance : float
-        Of the standard form; infinite where it does not exist.
-    support : tuple of float
-        Of the standard form.
-    fisher_information : float
-        Of the standard form's location family, E[score^2]; infinite where the density jumps.
     view : type
         The view of a point set, `Normals` or `Uniforms`, from which this kernel's points come cheapest.
     """
 
     scale: Scale | ArrayLike
 
-    variance: ClassVar[float]
-    support: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
-    fisher_information: ClassVar[float]
     view: ClassVar[type[Normals] | type[Uniforms]] = Uniforms
 
     def __post_init__(self) -> None:
@@ -51,6 +44,21 @@ class Kernel(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.scale!r})"
+
+    @property
+    @abstractmethod
+    def variance(self) -> float:
+        """Variance of the standard form; infinite where it does not exist."""
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Support of the standard form."""
+        return (-np.inf, np.inf)
+
+    @property
+    @abstractmethod
+    def fisher_information(self) -> float:
+        """E[score^2] of the standard form; infinite where the density jumps or ends in a kink."""
 
     @abstractmethod
     def density(self, t: Any) -> Floats:
@@ -71,6 +79,26 @@ class Kernel(ABC):
     def widths(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Resolve the scale on one input: widths of the input's shape, in its units."""
         return as_scale(self.scale).resolve(inputs, self)
+
+    def matched(self, by: Literal["std", "iqr"]) -> Self:
+        """Return the kernel whose scale is its standard deviation, or that of the Gaussian of its quartiles.
+
+        Kernels of one nominal scale differ in width; matched ones can be compared.
+
+        Raises
+        ------
+        ValueError
+            If the standard deviation is asked for and does not exist.
+        """
+        if by == "std":
+            width = np.sqrt(self.variance)
+            if not np.isfinite(width):
+                raise ValueError(
+                    f"{self} has no standard deviation; match it by its quartiles: matched('iqr')"
+                )
+        else:
+            width = float(self.inverse_cdf(0.75)) / _GAUSSIAN_QUARTILE
+        return replace(self, scale=Times(as_scale(self.scale), float(1 / width)))
 
     def displacements(self, points: PointSet) -> Floats:
         """Turn points into draws of the standard form, by the inverse CDF.
