@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+# In elements: larger constants are not computed with, and stay outside of the passes that serialise
+# the model (2 GB at most).
+SMALL = 4096
+_FOLDED = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Ceil",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Div",
+        "Equal",
+        "Expand",
+        "Floor",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    }
+)
+
+
+def folded(
+    model: ModelProto,
+    weights: dict[str, TensorProto],
+    values: dict[str, NDArray[Any]],
+    variables: Collection[str],
+) -> ModelProto:
+    """Infer shapes and fold the integer arithmetic on them, in turns, until nothing changes."""
+    # A float initializer may be overridden later on, so what is computed from one stays a computation.
+    foldable = {name for name, array in values.items() if not np.issubdtype(array.dtype, np.inexact)}
+    while True:
+        model = shape_inference.infer_shapes(model, data_prop=True)
+        static = {
+            value.name: shape
+            for value in [*model.graph.input, *model.graph.value_info]
+            if (shape := _static_shape(value.type)) is not None
+        }
+        static |= {name: tuple(weight.dims) for name, weight in weights.items()}
+        kept: list[NodeProto] = []
+        for node in model.graph.node:
+            folded = None
+            if node.op_type in _FOLDED and not node.domain and node.output[0] not in variables:
+                folded = _fold(node, values, foldable, static)
+            if folded is None or folded.size > SMALL:
+                kept.append(node)
+                continue
+            name = node.output[0]
+            values[name], weights[name] = folded, numpy_helper.from_array(folded, name)
+            foldable.add(name)
+            model.graph.initializer.add().CopyFrom(weights[name])
+        if len(kept) == len(model.graph.node):
+            return model
+        nodes = [NodeProto.FromString(node.SerializeToString()) for node in kept]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+
+def _static_shape(kind: TypeProto) -> tuple[int, ...] | None:
+    if not kind.tensor_type.HasField("shape"):
+        return None
+    dims = kind.tensor_type.shape.dim
+    return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+
+
+def _fold(
+    node: NodeProto,
+    values: dict[str, NDArray[Any]],
+    foldable: set[str],
+    static: dict[str, tuple[int, ...]],
+) -> NDArray[Any] | None:
+    if node.op_type in ("Shape", "Size") and node.input[0] in static:
+        shape = np.array(static[node.input[0]], np.int64)
+        if node.op_type == "Size":
+            return np.array(shape.prod(), np.int64)
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        return shape[slice(bounds.get("start"), bounds.get("end"))]
+    if not all(name in foldable for name in node.input if name):
+        return None
+    feeds = {name: values[name] for name in node.input if name}
+    if node.op_type in ("ConstantOfShape", "Expand", "Range") and not _stays_small(node, feeds):
+        return None
+    (result,) = ReferenceEvaluator(node).run(None, feeds)
+    return np.asarray(result)
+
+
+def _stays_small(node: NodeProto, feeds: dict[str, NDArray[Any]]) -> bool:
+    operands = [feeds[name] for name in node.input]
+    if node.op_type == "Range":
+        start, limit, delta = (float(operand) for operand in operands)
+        return delta != 0 and abs((limit - start) / delta) <= SMALL
+    return float(np.prod(operands[-1].astype(float))) <= SMALL

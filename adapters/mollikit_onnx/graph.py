@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import (
+    AttributeProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    TypeProto,
+    defs,
+    helper,
+    numpy_helper,
+)
+from onnx.shape_inference import infer_node_outputs
+
+from mollikit_onnx.tensor import Dimension, Tensor
+
+_SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
+class GraphBuilder:
+    """Nodes and constants emitted so far, with the types of all tensors.
+
+    Parameters
+    ----------
+    opsets : mapping
+        Version by domain.
+    types : mapping
+        Type of each tensor that exists already.
+    values : mapping
+        Arrays of the constants that exist already.
+    taken : iterable of str
+        Names that must not be used again.
+    """
+
+    def __init__(
+        self,
+        opsets: Mapping[str, int],
+        types: Mapping[str, TypeProto],
+        values: Mapping[str, NDArray[Any]],
+        taken: set[str],
+    ) -> None:
+        self.opsets = dict(opsets)
+        self.nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._types = dict(types)
+        self._values = dict(values)
+        self._taken = set(taken)
+        self._imports = [OperatorSetIdProto(domain=d, version=v) for d, v in self.opsets.items()]
+        self._once: dict[Any, Tensor] = {}
+        self._count = 0
+        self.scope = ""
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the handle of a tensor that exists."""
+        kind = self._types.get(name, TypeProto())
+        shape: tuple[Dimension, ...] | None = None
+        if kind.tensor_type.HasField("shape"):
+            dims = kind.tensor_type.shape.dim
+            shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in dims)
+        return Tensor(self, name, kind.tensor_type.elem_type, shape)
+
+    def declare(self, name: str, kind: TypeProto) -> Tensor:
+        """Return the handle of a tensor that comes from outside."""
+        self._types[name] = kind
+        self._taken.add(name)
+        return self.tensor(name)
+
+    def constant_protos(self, names: Collection[str]) -> list[TensorProto]:
+        """Return the constants emitted here that are among the names."""
+        return [constant for constant in self._constants if constant.name in names]
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """Return the value of a constant, or None."""
+        return self._values.get(name)
+
+    def fresh(self, stem: str) -> str:
+        """Return a name that is not taken yet."""
+        while True:
+            self._count += 1
+            name = f"{stem}.{self._count}"
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
+
+    def once(self, key: Any, make: Any) -> Tensor:
+        """Return the tensor made for this key before, or make it."""
+        if key not in self._once:
+            self._once[key] = make()
+        return self._once[key]
+
+    def constant(self, array: NDArray[Any]) -> Tensor:
+        """Return a constant; equal ones are emitted once."""
+        key = ("constant", array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        return self.once(key, lambda: self._emit_constant(array))
+
+    def _emit_constant(self, array: NDArray[Any]) -> Tensor:
+        name = self.fresh("vjp/constant")
+        proto = numpy_helper.from_array(array, name)
+        self._constants.append(proto)
+        self._types[name] = helper.make_tensor_type_proto(proto.data_type, array.shape)
+        self._values[name] = array
+        return self.tensor(name)
+
+    def scalar(self, value: float, dtype: int) -> Tensor:
+        """Return a scalar constant of an ONNX dtype."""
+        return self.constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(dtype)))
+
+    def operand(self, value: Any, dtype: int) -> Tensor:
+        """Return a tensor for an operand: numbers take the dtype given, lists of int are int64."""
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, np.ndarray):
+            return self.constant(value)
+        if isinstance(value, Sequence):
+            return self.constant(np.array(value, np.int64))
+        return self.scalar(value, dtype)
+
+    def op(self, op_type: str, *inputs: Any, **attributes: Any) -> Tensor:
+        """Emit an operator and return its first output; None leaves an optional input out."""
+        return self.ops(1, op_type, *inputs, **attributes)[0]
+
+    def ops(self, n_outputs: int, op_type: str, *inputs: Any, **attributes: Any) -> list[Tensor]:
+        """Emit an operator and return its first ``n_outputs`` outputs."""
+        dtype = next((x.dtype for x in inputs if isinstance(x, Tensor)), TensorProto.FLOAT)
+        names = ["" if x is None else self.operand(x, dtype).name for x in inputs]
+        outputs = [self.fresh(f"{self.scope}/{op_type}") for _ in range(n_outputs)]
+        while names and not names[-1]:
+            names.pop()
+        return self.emit(helper.make_node(op_type, names, outputs, name=outputs[0], **attributes))
+
+    def emit(self, node: NodeProto) -> list[Tensor]:
+        """Append a node whose output names are fresh, and return its outputs."""
+        self.nodes.append(node)
+        self._types.update(self._inferred(node))
+        return [self.tensor(name) for name in node.output]
+
+    def adopt(self, node: NodeProto) -> None:
+        """Append a node of the model, and sharpen the types of its outputs by those of its inputs."""
+        self.nodes.append(node)
+        known = all(name in self._types for name in node.input if name)
+        if node.domain or not known or any(a.type in _SUBGRAPHS for a in node.attribute):
+            return
+        for name, kind in self._inferred(node).items():
+            if kind.HasField("tensor_type"):
+                self._types[name] = self._sharper(node, kind, self._types.get(name, kind))
+
+    def _sharper(self, node: NodeProto, kind: TypeProto, before: TypeProto) -> TypeProto:
+        if not kind.tensor_type.HasField("shape"):
+            return before
+        sharp = TypeProto()
+        sharp.CopyFrom(kind)
+        dims = sharp.tensor_type.shape.dim
+        if (
+            node.op_type == "Pad"
+            and (pads := self._values.get(node.input[1])) is not None
+            and len(node.input) < 4
+        ):
+            # onnx forgets the symbols of the axes that are left as they are.
+            source = self._types[node.input[0]].tensor_type.shape.dim
+            for dim, old, change in zip(dims, source, np.any(pads.reshape(2, -1), axis=0), strict=True):
+                if not change:
+                    dim.CopyFrom(old)
+        for dim, old in zip(dims, before.tensor_type.shape.dim, strict=False):
+            if old.HasField("dim_value") or not dim.WhichOneof("value"):
+                dim.CopyFrom(old)
+        return sharp
+
+    def _inferred(self, node: NodeProto) -> dict[str, TypeProto]:
+        schema = defs.get_schema(node.op_type, self.opsets[""], "")
+        data = {
+            name: numpy_helper.from_array(self._values[name], name)
+            for name in node.input
+            if name in self._values and self._values[name].size <= 64
+        }
+        kinds = {name: self._types[name] for name in node.input if name}
+        return infer_node_outputs(schema, node, kinds, data, opset_imports=self._imports)

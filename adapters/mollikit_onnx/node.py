@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from onnx import AttributeProto, NodeProto, TensorProto, defs, helper
+
+from mollikit_onnx.errors import UnsupportedOperatorError
+from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.tensor import Tensor
+
+
+class Node:
+    """A forward node as its rule sees it.
+
+    Attributes
+    ----------
+    graph : GraphBuilder
+        Where the rule emits.
+    inputs, outputs : list
+        Handles of the tensors; None where an optional one is left out.
+    wanted : list of bool
+        Inputs whose cotangent is asked for; a rule may leave out the others.
+    """
+
+    def __init__(self, proto: NodeProto, graph: GraphBuilder, active: set[str]) -> None:
+        self.proto = proto
+        self.graph = graph
+        self.inputs: list[Any] = [graph.tensor(name) if name else None for name in proto.input]
+        self.outputs: list[Any] = [graph.tensor(name) if name else None for name in proto.output]
+        self.wanted = [name in active for name in proto.input]
+        self._attributes = {a.name: a for a in proto.attribute}
+
+    @property
+    def x(self) -> Tensor:
+        """The first input."""
+        tensor: Tensor = self.inputs[0]
+        return tensor
+
+    @property
+    def y(self) -> Tensor:
+        """The first output."""
+        tensor: Tensor = self.outputs[0]
+        return tensor
+
+    def input(self, index: int) -> Tensor | None:
+        """Return an input, or None where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def output(self, index: int) -> Tensor:
+        """Return an output; an optional one that was left out is asked for from now on."""
+        while len(self.outputs) <= index:
+            self.outputs.append(None)
+            self.proto.output.append("")
+        if self.outputs[index] is None:
+            kind, dims = TensorProto.INT64, self.y.shape
+            name = self.graph.fresh(f"{self.graph.scope}/output")
+            self.proto.output[index] = name
+            self.outputs[index] = self.graph.declare(name, helper.make_tensor_type_proto(kind, dims))
+        tensor: Tensor = self.outputs[index]
+        return tensor
+
+    def again(self, x: Tensor) -> Tensor:
+        """Emit the node once more, on another first input."""
+        copy = NodeProto()
+        copy.CopyFrom(self.proto)
+        copy.input[0] = x.name
+        copy.name = self.graph.fresh(f"{self.graph.scope}/{copy.op_type}")
+        copy.output[:] = [copy.name]
+        return self.graph.emit(copy)[0]
+
+    def attribute(self, name: str) -> Any:
+        """Value of an attribute, else its default in the operator's schema, else None."""
+        if name in self._attributes:
+            value = helper.get_attribute_value(self._attributes[name])
+        else:
+            schema = defs.get_schema(
+                self.proto.op_type, self.graph.opsets[self.proto.domain], self.proto.domain
+            )
+            declared = schema.attributes.get(name)
+            if declared is None or declared.default_value.type == AttributeProto.UNDEFINED:
+                return None
+            value = helper.get_attribute_value(declared.default_value)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error of a use of the operator that the rule does not cover."""
+        raise UnsupportedOperatorError(self.proto.op_type, self.proto.domain, self.proto.name, reason)

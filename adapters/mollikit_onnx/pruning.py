@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+
+from mollikit_onnx.errors import UnknownTensorError
+
+
+def names_read(node: NodeProto) -> Iterator[str]:
+    """Names of the tensors that a node reads: its inputs, and what its subgraphs capture from outside."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield from _captured(attribute.g)
+        for graph in attribute.graphs:
+            yield from _captured(graph)
+
+
+def _captured(graph: GraphProto) -> Iterator[str]:
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        yield from (name for name in names_read(node) if name not in own)
+        own.update(node.output)
+    yield from (value.name for value in graph.output if value.name not in own)
+
+
+def nodes_needed(nodes: Sequence[NodeProto], names: Collection[str]) -> tuple[list[NodeProto], set[str]]:
+    """Nodes, in their order, that the named tensors depend on, and all the tensors they depend on."""
+    needed = set(names)
+    kept: list[NodeProto] = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(names_read(node))
+    kept.reverse()
+    return kept, needed
+
+
+def pruned(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
+    """Return the model with the named outputs alone, and without the nodes and weights they do not need.
+
+    The inputs stay as they are, so that a caller feeds every pruning of one model alike.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Left as it is.
+    outputs : sequence of str
+        Names of outputs of the model, in the order wanted.
+
+    Returns
+    -------
+    onnx.ModelProto
+        A new model.
+
+    Raises
+    ------
+    UnknownTensorError
+        If a name is not an output of the model.
+
+    Examples
+    --------
+    >>> import onnx.parser
+    >>> model = onnx.parser.parse_model('''<ir_version: 10, opset_import: ["" : 20]>
+    ...     two (float[N] x) => (float[N] a, float[N] b) { a = Sin(x)  b = Cos(x) }''')
+    >>> [node.op_type for node in pruned(model, ["b"]).graph.node]
+    ['Cos']
+    """
+    declared = {value.name: value for value in model.graph.output}
+    for name in outputs:
+        if name not in declared:
+            raise UnknownTensorError("outputs", name, declared)
+    nodes, needed = nodes_needed(model.graph.node, outputs)
+    result = without_weights(model)
+    graph = result.graph
+    inputs = {value.name for value in graph.input}
+    del graph.node[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.output.extend(declared[name] for name in outputs)
+    graph.value_info.extend(value for value in model.graph.value_info if value.name in needed)
+    graph.initializer.extend(w for w in model.graph.initializer if w.name in needed or w.name in inputs)
+    graph.sparse_initializer.extend(w for w in model.graph.sparse_initializer if w.values.name in needed)
+    return result
+
+
+def without_weights(model: ModelProto) -> ModelProto:
+    """Copy a model except its initializers, field by field: a model of many GB is never copied whole."""
+    copy = ModelProto()
+    for field, content in model.ListFields():
+        if field.name == "graph":
+            continue
+        if field.is_repeated:
+            getattr(copy, field.name).extend(content)
+        else:
+            setattr(copy, field.name, content)
+    for field, content in model.graph.ListFields():
+        if field.name in ("initializer", "sparse_initializer"):
+            continue
+        if field.is_repeated:
+            getattr(copy.graph, field.name).extend(content)
+        else:
+            setattr(copy.graph, field.name, content)
+    return copy

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from mollikit_onnx.tensor import Tensor
+
+# (node, *cotangents of its outputs) -> a cotangent, or None, for each of its inputs.
+Rule = Callable[..., "Sequence[Tensor | None]"]
+AnyRule = TypeVar("AnyRule", bound=Callable[..., Any])
+
+_RULES: dict[tuple[str, str], dict[int, Rule | None]] = {}
+
+
+def rule(*op_types: str, since: int = 1, domain: str = "") -> Callable[[AnyRule], AnyRule]:
+    """Register a function as the reverse-mode rule of operators.
+
+    Parameters
+    ----------
+    *op_types : str
+        Operators that the rule serves.
+    since : int
+        The first version of the operator (``since_version`` of its schema) that the rule is right for;
+        it serves the later ones up to the next registered.
+    domain : str
+        Domain of the operators; "" is ai.onnx.
+
+    Returns
+    -------
+    callable
+        Decorator of a function ``(node, *cotangents) -> sequence of Tensor or None``: cotangents of the
+        node's outputs come in, cotangents of its inputs go out, None where there is none.
+
+    Examples
+    --------
+    >>> @rule("Cube", domain="com.example")
+    ... def cube(node, g):
+    ...     (x,) = node.inputs
+    ...     return [3 * g * x * x]
+    """
+
+    def register(function: AnyRule) -> AnyRule:
+        for op_type in op_types:
+            _RULES.setdefault((domain, op_type), {})[since] = function
+        return function
+
+    return register
+
+
+def constant_by_law(*op_types: str, domain: str = "") -> None:
+    """Declare operators whose derivative is zero or has no meaning: no cotangent flows through them."""
+    for op_type in op_types:
+        _RULES.setdefault((domain, op_type), {})[1] = None
+
+
+def is_constant_by_law(domain: str, op_type: str) -> bool:
+    """Whether the operator was declared to pass no cotangent."""
+    return None in _RULES.get((domain, op_type), {}).values()
+
+
+def find_rule(domain: str, op_type: str, version: int) -> Rule | None:
+    """Return the rule for an operator as of a version of its domain, or None."""
+    versions = _RULES.get((domain, op_type), {})
+    fitting = [since for since in versions if since <= version]
+    return versions[max(fitting)] if fitting else None

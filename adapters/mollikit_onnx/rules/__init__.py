@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from importlib import import_module
+
+FAMILIES = (
+    "elementwise",
+    "activation",
+    "constant",
+    "convolution",
+    "linear_algebra",
+    "normalization",
+    "pooling",
+    "reduction",
+    "shape",
+    "indexing",
+)
+
+
+def load_rules() -> None:
+    """Register the rules of the standard operators; later calls cost nothing."""
+    for family in FAMILIES:
+        import_module(f"mollikit_onnx.rules.{family}")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.tensor import Tensor
+
+Sent = list[Tensor | None]
+
+
+# The masks come from outputs, not inputs: onnxruntime can then fuse the activation into the operator
+# before it, and the input need not be kept.
+@rule("Relu")
+def relu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 where y > 0, else 0."""
+    return [g * node.y.op("Sign")]
+
+
+@rule("Clip")
+def clip(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 strictly between the bounds, else 0; a bound has the cotangents of what it stopped."""
+    x, y = node.x, node.y
+    low, high = node.input(1), node.input(2)
+    inside = [y - low] if low is not None else []
+    inside += [high - y] if high is not None else []
+    if len(inside) == 2 and _product_keeps_sign(low, high):
+        inside = [inside[0] * inside[1]]
+    passed = g
+    for distance in inside:
+        passed = passed * distance.op("Sign")
+    sent: Sent = [passed]
+    for bound, beyond in ((low, "LessOrEqual"), (high, "GreaterOrEqual")):
+        sent.append(None if bound is None else g.where(x.op(beyond, bound)).op("ReduceSum", keepdims=0))
+    return sent
+
+
+def _product_keeps_sign(low: Tensor | None, high: Tensor | None) -> bool:
+    """Whether (y - low) (high - y) is positive in floating point for every y strictly between.
+
+    A difference of unequal numbers is never rounded to zero, and the larger factor is at least half
+    of high - low: with that at least 1 the product does not underflow.
+    """
+    if low is None or high is None or low.value is None or high.value is None:
+        return False
+    width = float(high.value) - float(low.value)
+    # The square of 128 is within the range of every type, float16 among them.
+    return 2 <= width <= 128
+
+
+@rule("LeakyRelu")
+def leaky_relu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 above zero and alpha elsewhere."""
+    return [g.where(node.x.op("Greater", 0.0), g * node.attribute("alpha"))]
+
+
+@rule("Elu")
+def elu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 above zero and alpha exp(x) = y + alpha elsewhere."""
+    return [g.where(node.x.op("Greater", 0.0), g * (node.y + node.attribute("alpha")))]
+
+
+@rule("Sigmoid")
+def sigmoid(node: Node, g: Tensor) -> Sent:
+    """dy/dx = y - y^2."""
+    return [g * (node.y - node.y * node.y)]
+
+
+@rule("Tanh")
+def tanh(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 1 - y^2."""
+    return [g - g * node.y * node.y]
+
+
+@rule("Softplus")
+def softplus(node: Node, g: Tensor) -> Sent:
+    """dy/dx = sigmoid(x)."""
+    return [g * node.x.op("Sigmoid")]
+
+
+@rule("HardSigmoid")
+def hard_sigmoid(node: Node, g: Tensor) -> Sent:
+    """dy/dx is alpha where 0 < y < 1, else 0."""
+    return [g * (node.y - node.y * node.y).op("Sign") * node.attribute("alpha")]
+
+
+@rule("HardSwish")
+def hard_swish(node: Node, g: Tensor) -> Sent:
+    """Y = x s(x) with s(x) = clip(x / 6 + 1/2, 0, 1)."""
+    gate = node.x.op("HardSigmoid", alpha=1 / 6, beta=0.5)
+    return [g * (gate + node.x * (gate - gate * gate).op("Sign") * (1 / 6))]
+
+
+@rule("Gelu")
+def gelu(node: Node, g: Tensor) -> Sent:
+    """Y = x Phi(x), or x (1 + t) / 2 with t = tanh(c (x + a x^3))."""
+    x = node.x
+    if node.attribute("approximate") == "tanh":
+        c, a = math.sqrt(2 / math.pi), 0.044715
+        t = ((x + a * x * x * x) * c).op("Tanh")
+        return [g * (0.5 * (1 + t) + x * (1 - t * t) * (1 + 3 * a * x * x) * (0.5 * c))]
+    # y = x Phi(x), so y' = Phi(x) + x phi(x).
+    below = 0.5 * (1 + (x * math.sqrt(0.5)).op("Erf"))
+    density = (-0.5 * x * x).op("Exp") * (1 / math.sqrt(2 * math.pi))
+    return [g * (below + x * density)]
+
+
+@rule("Softmax", since=13)
+def softmax(node: Node, g: Tensor) -> Sent:
+    """y_i (g_i - sum_j g_j y_j)."""
+    weighted = g * node.y
+    return [weighted - node.y * weighted.op("ReduceSum", [node.attribute("axis")], keepdims=1)]
+
+
+@rule("LogSoftmax", since=13)
+def log_softmax(node: Node, g: Tensor) -> Sent:
+    """g_i - softmax_i sum_j g_j."""
+    return [g - node.y.op("Exp") * g.op("ReduceSum", [node.attribute("axis")], keepdims=1)]

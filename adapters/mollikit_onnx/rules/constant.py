@@ -1,0 +1,13 @@
+"""Operators through which no cotangent flows: steps, predicates, integers, random numbers."""
+
+from mollikit_onnx.registry import constant_by_law
+
+# Piecewise constant.
+constant_by_law("Ceil", "Floor", "Round", "Sign")
+# Results that are not real numbers.
+constant_by_law(
+    "And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or"
+)
+constant_by_law("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Xor")
+# Values that depend on their inputs' shape or type alone.
+constant_by_law("Bernoulli", "ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike", "Range")

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.tensor import Tensor
+
+Sent = list[Tensor | None]
+
+
+@rule("MatMul")
+def matmul(node: Node, g: Tensor) -> Sent:
+    """Da = g b^T, db = a^T g, summed over the batch axes that were broadcast."""
+    a, b = node.inputs
+    # A vector is a matrix of one row (left) or one column (right).
+    row, column = a.rank == 1, b.rank == 1
+    left = a.op("Unsqueeze", [0]) if row else a
+    right = b.op("Unsqueeze", [1]) if column else b
+    if row:
+        g = g.op("Unsqueeze", [-1 if column else -2])
+    if column:
+        g = g.op("Unsqueeze", [-1])
+    sent: Sent = [None, None]
+    if node.wanted[0]:
+        from_left = g.op("MatMul", _transposed(right)).summed_to(left)
+        sent[0] = from_left.op("Squeeze", [0]) if row else from_left
+    if node.wanted[1]:
+        from_right = _transposed(left).op("MatMul", g).summed_to(right)
+        sent[1] = from_right.op("Squeeze", [1]) if column else from_right
+    return sent
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    axes = list(range(matrix.rank))
+    return matrix.op("Transpose", perm=[*axes[:-2], axes[-1], axes[-2]])
+
+
+@rule("Gemm", since=11)
+def gemm(node: Node, g: Tensor) -> Sent:
+    """Y = alpha a' b' + beta c, where ' transposes or does not."""
+    a, b = node.inputs[:2]
+    alpha, beta = node.attribute("alpha"), node.attribute("beta")
+    ta, tb = node.attribute("transA"), node.attribute("transB")
+    sent: Sent = [None] * len(node.inputs)
+    if node.wanted[0]:
+        # da' = alpha g b'^T, and its transpose is b' (alpha g)^T.
+        sent[0] = (
+            b.op("Gemm", g, alpha=alpha, transA=tb, transB=1)
+            if ta
+            else g.op("Gemm", b, alpha=alpha, transB=1 - tb)
+        )
+    if node.wanted[1]:
+        sent[1] = (
+            g.op("Gemm", a, alpha=alpha, transA=1, transB=ta)
+            if tb
+            else a.op("Gemm", g, alpha=alpha, transA=1 - ta)
+        )
+    if len(node.inputs) > 2 and node.wanted[2]:
+        sent[2] = (g * beta).shaped(node.y.shape).summed_to(node.inputs[2])
+    return sent

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.reduction import averaging
+from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.windows import Windows
+
+Sent = list[Tensor | None]
+
+
+@rule("GlobalAveragePool")
+def global_average_pool(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 1 / count."""
+    return [(g * averaging(node.x, node.y)).expanded_like(node.x)]
+
+
+@rule("GlobalMaxPool")
+def global_max_pool(node: Node, g: Tensor) -> Sent:
+    """The largest elements of a channel share its cotangent."""
+    chosen = node.x.op("Equal", node.y).op("Cast", to=g.dtype)
+    return [chosen * (g / chosen.op("ReduceSum", list(range(2, node.x.rank)), keepdims=1))]
+
+
+@rule("AveragePool")
+def average_pool(node: Node, g: Tensor) -> Sent:
+    """The adjoint of a depthwise convolution with ones, over the count of each window."""
+    windows = Windows.of(node)
+    channels = node.x.shape[1] if node.x.shape is not None else None
+    if not isinstance(channels, int):
+        node.refuse("the number of channels is not known; declare the shape of its input")
+    share = (g / _counts(node, windows, g)).shaped(node.y.shape)
+    if _tile_exactly(node, windows):
+        scales = [1.0, 1.0, *map(float, windows.kernel)]
+        return [
+            share.op(
+                "Resize",
+                None,
+                np.array(scales, np.float32),
+                mode="nearest",
+                nearest_mode="floor",
+                coordinate_transformation_mode="asymmetric",
+            ).shaped(node.x.shape)
+        ]
+    ones = g.graph.scalar(1.0, g.dtype).op("Expand", [channels, 1, *windows.kernel])
+    return [windows.adjoint(share, ones, node.x, channels)]
+
+
+def _tile_exactly(node: Node, windows: Windows) -> bool:
+    sizes = node.x.shape[2:] if node.x.shape is not None else ()
+    return (
+        windows.kernel == windows.strides == windows.reach
+        and not windows.padded
+        and all(isinstance(n, int) and n % k == 0 for n, k in zip(sizes, windows.kernel, strict=True))
+    )
+
+
+def _counts(node: Node, windows: Windows, g: Tensor) -> Tensor | float:
+    """Number of elements that each window averages over."""
+    inclusive, ceil = node.attribute("count_include_pad"), node.attribute("ceil_mode")
+    if not ceil and (inclusive or not windows.padded):
+        return float(math.prod(windows.kernel))
+    pads = [b + e for b, e in zip(windows.begin, windows.end, strict=True)]
+    sizes = node.x.dims(2).op("Add", pads) if inclusive else node.x.dims(2)
+    ones = g.graph.scalar(1.0, g.dtype)
+    counted = ones.op("Expand", g.graph.operand([1, 1], g.dtype).op("Concat", sizes, axis=0))
+    begin, end = ([0] * len(pads), [0] * len(pads)) if inclusive else (windows.begin, windows.end)
+    # With ceil_mode the last window may reach less than a stride beyond the pads.
+    beyond = [e + (stride - 1) * ceil for e, stride in zip(end, windows.strides, strict=True)]
+    counts = counted.op(
+        "Conv",
+        ones.op("Expand", [1, 1, *windows.kernel]),
+        strides=windows.strides,
+        dilations=windows.dilations,
+        pads=[*begin, *beyond],
+    )
+    axes = list(range(2, 2 + len(pads)))
+    return counts.op("Slice", [0] * len(axes), node.y.dims(2), axes)
+
+
+@rule("MaxPool")
+def max_pool(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
+    """The first of the largest elements of a window has its cotangent."""
+    if node.attribute("storage_order"):
+        node.refuse("storage_order 1 is not covered")
+    x = node.x
+    where = node.output(1).op("Reshape", [-1])
+    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", x.op("Size").op("Unsqueeze", [0]))
+    flat = zeros.op("ScatterElements", where, g.op("Reshape", [-1]), axis=0, reduction="add")
+    return [flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]

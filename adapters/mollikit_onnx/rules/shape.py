@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.indexing import moved_back
+from mollikit_onnx.tensor import Tensor
+
+Sent = list[Tensor | None]
+
+
+@rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+def reshaped(node: Node, g: Tensor) -> Sent:
+    """The same elements in the input's shape."""
+    return [g.reshaped_like(node.x)]
+
+
+@rule("Expand")
+def expand(node: Node, g: Tensor) -> Sent:
+    """The adjoint of a copy is a sum."""
+    return [g.summed_to(node.x)]
+
+
+@rule("Transpose")
+def transpose(node: Node, g: Tensor) -> Sent:
+    """The inverse permutation."""
+    perm = node.attribute("perm") or list(reversed(range(node.x.rank)))
+    return [g.op("Transpose", perm=[int(axis) for axis in np.argsort(perm)])]
+
+
+@rule("Concat")
+def concat(node: Node, g: Tensor) -> Sent:
+    """Each input has its part."""
+    axis = node.attribute("axis") % node.x.rank
+    sizes = [x.dims(axis, axis + 1) for x in node.inputs]
+    known = [size.value for size in sizes]
+    if all(value is not None for value in known):
+        split = g.graph.constant(np.concatenate([value for value in known if value is not None]))
+    else:
+        split = g.graph.op("Concat", *sizes, axis=0)
+    return list(g.graph.ops(len(sizes), "Split", g, split, axis=axis))
+
+
+@rule("Split")
+def split(node: Node, *cotangents: Tensor) -> Sent:
+    """The parts, joined."""
+    return [node.graph.op("Concat", *cotangents, axis=node.attribute("axis"))]
+
+
+@rule("Pad", since=13)
+def pad(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
+    """Negative pads crop, so the adjoint is the Pad by the opposite amounts."""
+    if node.attribute("mode") != "constant":
+        return [moved_back(node, g)]
+    return [g.op("Pad", node.inputs[1].op("Neg"), None, node.input(3))]
+
+
+@rule("Slice", since=10)
+def slice_(node: Node, g: Tensor) -> Sent:
+    """What was cut off has no cotangent: zeros."""
+    x, starts = node.inputs[:2]
+    axes, steps = node.input(3), node.input(4)
+    if steps is not None and (steps.value is None or (steps.value != 1).any()):
+        return [moved_back(node, g)]
+    if axes is None:
+        axes = node.graph.operand(list(range(x.rank)), g.dtype)
+    size, left = x.dims().op("Gather", axes), node.y.dims().op("Gather", axes)
+    starts, axes = starts.op("Cast", to=size.dtype), axes.op("Cast", to=size.dtype)
+    begin = (starts + size).where(starts.op("Less", 0), starts).op("Max", 0).op("Min", size)
+    return [g.op("Pad", begin.op("Concat", size - begin - left, axis=0), None, axes)]

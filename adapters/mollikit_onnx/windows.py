@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mollikit_onnx.errors import ModelError
+from mollikit_onnx.node import Node
+from mollikit_onnx.tensor import Dimension, Tensor
+
+_LAST, _FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows that slide over the spatial axes of a tensor (batch, channels, *spatial).
+
+    Attributes
+    ----------
+    kernel, strides, dilations, begin, end : tuple of int
+        One number for each spatial axis; ``begin`` and ``end`` are the pads.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: Node) -> Windows:
+        """Read the windows of a convolution or pooling node; auto_pad is made explicit."""
+        weight = node.input(1)
+        kernel = node.attribute("kernel_shape") or (weight.shape[2:] if weight and weight.shape else [None])
+        kernel = tuple(size for size in kernel if isinstance(size, int))
+        if len(kernel) != node.x.rank - 2:
+            node.refuse("the size of its kernel is not known")
+        rank = len(kernel)
+        strides = node.attribute("strides") or [1] * rank
+        dilations = node.attribute("dilations") or [1] * rank
+        pads = node.attribute("pads") or [0] * (2 * rank)
+        explicit = cls(kernel, tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:]))
+        auto = node.attribute("auto_pad")
+        if auto == "NOTSET":
+            return explicit
+        if auto == "VALID":
+            return replace(explicit, begin=(0,) * rank, end=(0,) * rank)
+        return explicit._same(node, upper=auto == "SAME_UPPER")
+
+    def _same(self, node: Node, *, upper: bool) -> Windows:
+        begin, end = [], []
+        for axis, (stride, reach) in enumerate(zip(self.strides, self.reach, strict=True), start=2):
+            size = node.x.shape[axis] if node.x.shape is not None else None
+            if stride == 1:
+                total = reach - 1
+            elif isinstance(size, int):
+                total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            else:
+                node.refuse(f"auto_pad with a stride needs the size of axis {axis}, which is not known")
+            begin.append(total // 2 if upper else total - total // 2)
+            end.append(total - begin[-1])
+        return replace(self, begin=tuple(begin), end=tuple(end))
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Extent of a window along each axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def padded(self) -> bool:
+        """Whether there are pads."""
+        return any(self.begin) or any(self.end)
+
+    def adjoint(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
+        """Adjoint of the convolution with ``weight`` (out, in / group, *kernel) over these windows.
+
+        Parameters
+        ----------
+        g : Tensor
+            Cotangent of the convolution's output.
+        weight : Tensor
+            Its weights.
+        x : Tensor
+            Its input, whose shape the result has.
+        group : int
+            Its groups.
+        """
+        if all(stride == 1 for stride in self.strides):
+            return self._convolved(g, weight, group).shaped(x.shape)
+        if group > 1 and weight.shape is not None and weight.shape[:2] == (group, 1):
+            # Of the ways to do a strided depthwise one, onnxruntime runs this several times faster.
+            return self._convolved(self._spread(g, x, group), weight, group).shaped(x.shape)
+        return self._transposed(g, weight, x, group)
+
+    def _convolved(self, g: Tensor, weight: Tensor, group: int) -> Tensor:
+        """At stride 1 the adjoint is the convolution with the flipped kernel."""
+        begin = [reach - 1 - pad for reach, pad in zip(self.reach, self.begin, strict=True)]
+        end = [reach - 1 - pad for reach, pad in zip(self.reach, self.end, strict=True)]
+        if min(begin + end) < 0:
+            # A pad beyond the kernel's reach makes outputs that see nothing of the input.
+            stops = [min(pad, 0) or _LAST for pad in end]
+            g = g.op("Slice", [max(-pad, 0) for pad in begin], stops, list(range(2, 2 + len(begin))))
+            begin, end = [max(pad, 0) for pad in begin], [max(pad, 0) for pad in end]
+        flipped = self._flipped(_swapped(weight, group))
+        return g.op("Conv", flipped, group=group, dilations=self.dilations, pads=[*begin, *end])
+
+    def _flipped(self, weight: Tensor) -> Tensor:
+        axes = [axis for axis, size in enumerate(self.kernel, start=2) if size > 1]
+        ones = [-1] * len(axes)
+        return weight.op("Slice", ones, [_FIRST] * len(axes), axes, ones) if axes else weight
+
+    def _spread(self, g: Tensor, x: Tensor, group: int) -> Tensor:
+        """Put zeros between the elements of g: the output's size is then that of stride 1."""
+        points = replace(
+            self, kernel=(1,) * len(self.kernel), begin=(0,) * len(self.kernel), end=(0,) * len(self.kernel)
+        )
+        one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *points.kernel])
+        change = [b + e - r + 1 for b, e, r in zip(self.begin, self.end, self.reach, strict=True)]
+        sizes = [
+            n + more if isinstance(n, int) else None
+            for n, more in zip(_spatial(x, len(change)), change, strict=True)
+        ]
+        return points._enlarged(g, one, group, sizes, lambda: x.dims(2).op("Add", change))
+
+    def _transposed(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
+        sizes = [n if isinstance(n, int) else None for n in _spatial(x, len(self.kernel))]
+        return self._enlarged(g, weight, group, sizes, lambda: x.dims(2)).shaped(x.shape)
+
+    def _enlarged(
+        self,
+        g: Tensor,
+        weight: Tensor,
+        group: int,
+        sizes: Sequence[int | None],
+        sizes_at_run_time: Callable[[], Tensor],
+    ) -> Tensor:
+        """ConvTranspose to the sizes given; where they are not known, a little beyond and then cut."""
+        end, extra = [], []
+        for n, m, stride, reach, begin in zip(
+            sizes, _spatial(g, len(sizes)), self.strides, self.reach, self.begin, strict=True
+        ):
+            # The input ends less than a stride behind the last window, or somewhere inside of it.
+            beyond = (
+                n + begin - (m - 1) * stride - reach
+                if isinstance(n, int) and isinstance(m, int)
+                else stride - 1
+            )
+            end.append(max(-beyond, 0))
+            extra.append(max(beyond, 0))
+        result = g.op(
+            "ConvTranspose",
+            weight,
+            group=group,
+            strides=self.strides,
+            dilations=self.dilations,
+            pads=[*self.begin, *end],
+            output_padding=extra,
+        )
+        if all(isinstance(n, int) for n in (*sizes, *_spatial(g, len(sizes)))):
+            return result
+        axes = list(range(2, 2 + len(sizes)))
+        return result.op("Slice", [0] * len(axes), sizes_at_run_time(), axes)
+
+    def weight_gradient(self, g: Tensor, x: Tensor, weight: Tensor, group: int) -> Tensor:
+        """Cotangent of the weights: a convolution of the input with g, batch and channels exchanged."""
+        swap = [1, 0, *range(2, 2 + len(self.kernel))]
+        if group == 1:
+            exchanged = x.op("Transpose", perm=swap)
+        else:
+            # (batch, group * c, ...) to (c, group * batch, ...): each group meets its own channels.
+            count = [weight.shape[1]] if weight.shape is not None else [None]
+            sizes = x.dims(0, 1).op("Concat", [group], count, x.dims(2), axis=0)
+            parted = x.op("Reshape", sizes).op("Transpose", perm=[2, 1, 0, *range(3, 3 + len(self.kernel))])
+            merged = x.graph.operand(count, x.dtype).op("Concat", [-1], x.dims(2), axis=0)
+            exchanged = parted.op("Reshape", merged)
+        windows = exchanged.op(
+            "Conv",
+            g.op("Transpose", perm=swap),
+            group=group,
+            strides=self.dilations,
+            dilations=self.strides,
+            pads=[*self.begin, *self.end],
+        )
+        # Where a stride leaves a rest of the input out, there are a few windows too many.
+        axes = list(range(2, 2 + len(self.kernel)))
+        cut = windows.op("Slice", [0] * len(axes), list(self.kernel), axes)
+        return cut.op("Transpose", perm=swap).shaped(weight.shape)
+
+
+def _swapped(weight: Tensor, group: int) -> Tensor:
+    """Weights (group * m, c, *kernel) as (group * c, m, *kernel)."""
+    if weight.shape is None or not all(isinstance(size, int) for size in weight.shape):
+        raise ModelError(f"the shape of the weights {weight.name!r} is not known; declare it in the model")
+    out, per_group, *kernel = (int(size) for size in weight.shape if isinstance(size, int))
+    if per_group == 1 and out == group:
+        return weight
+    rest = list(range(2, 2 + len(kernel)))
+    if group == 1:
+        return weight.op("Transpose", perm=[1, 0, *rest])
+    parted = weight.op("Reshape", [group, out // group, per_group, *kernel])
+    turned = parted.op("Transpose", perm=[0, 2, 1, *(axis + 1 for axis in rest)])
+    return turned.op("Reshape", [group * per_group, out // group, *kernel])
+
+
+def _spatial(x: Tensor, rank: int) -> tuple[Dimension, ...]:
+    return x.shape[2:] if x.shape is not None else (None,) * rank
