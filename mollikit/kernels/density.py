@@ -106,7 +106,10 @@ class Density(Kernel):
         from scipy.stats.sampling import NumericalInversePolynomial
 
         return NumericalInversePolynomial(
-            _Distribution(self.formula), domain=self.support, center=0.0, u_resolution=_U_RESOLUTION
+            _Distribution(self.formula),  # type: ignore[arg-type]  # the stubs ask for a cdf and a logpdf too
+            domain=self.support,
+            center=0.0,
+            u_resolution=_U_RESOLUTION,
         )
 
     def __getstate__(self) -> dict[str, Any]:
