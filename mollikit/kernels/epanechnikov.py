@@ -29,8 +29,9 @@ class Epanechnikov(Kernel):
         return np.asarray(np.maximum(0.75 * (1 - np.square(t)), 0.0))
 
     def inverse_cdf(self, u: Any) -> Floats:
-        # The root in [-1, 1] of t^3 - 3 t + 4 u - 2 = 0, by the sine of a third of an angle.
-        return np.asarray(2 * np.sin(np.arcsin(2 * np.asarray(u) - 1) / 3))
+        # The root in [-1, 1] of t^3 - 3 t + 4 u - 2 = 0, by the sine of a third of an angle,
+        # arcsin(2 u - 1) = 2 arcsin(sqrt(u)) - pi / 2, which does not lose small u.
+        return np.asarray(2 * np.sin((2 * np.arcsin(np.sqrt(u)) - np.pi / 2) / 3))
 
     def score(self, t: Any) -> Floats:
         return np.asarray(-2 * np.asarray(t) / (1 - np.square(t)))
