@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from mollikit.atomic import replacing
 
 if TYPE_CHECKING:
     from mollikit.estimate import Measurement
+
+_SIGNED = "RdBu_r"
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
@@ -35,74 +36,157 @@ def summed(values: NDArray[Any]) -> NDArray[Any]:
     return values if axis is None else values.sum(axis=axis)
 
 
-def signed_map(axes: Any, values: NDArray[Any], title: str) -> None:
-    """Draw values about zero, channels summed: blue below, red above; 99.5% of the pixels set the range."""
+def signed_map(axes: Any, values: NDArray[Any], title: str, *, bar: Any = None) -> None:
+    """Draw values about zero, channels summed: blue below, red above; 99.5% of the pixels set the range.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : ndarray
+        An image, as `is_image` has it.
+    title : str
+    bar : matplotlib.axes.Axes, optional
+        Where the colour bar is drawn; beside the picture by default.
+    """
     picture = summed(values)
-    reach = float(np.quantile(np.abs(picture), 0.995)) or 1.0
-    image = axes.imshow(picture, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
-    _finish(axes, image, title)
+    reach = _reach(picture)
+    image = axes.imshow(picture, cmap=_SIGNED, vmin=-reach, vmax=reach, interpolation="nearest")
+    _finish(axes, image, title, bar)
 
 
-def error_map(axes: Any, errors: NDArray[Any], title: str) -> None:
+def error_map(axes: Any, errors: NDArray[Any], title: str, *, bar: Any = None) -> None:
     """Draw standard errors, (H, W), from zero to that of 99.5% of the pixels."""
-    finite = errors[np.isfinite(errors)]
-    reach = float(np.quantile(finite, 0.995)) if finite.size else 1.0
-    image = axes.imshow(errors, cmap="magma", vmin=0, vmax=reach or 1.0, interpolation="nearest")
-    _finish(axes, image, title)
+    image = axes.imshow(errors, cmap="magma", vmin=0, vmax=_reach(errors), interpolation="nearest")
+    _finish(axes, image, title, bar)
+
+
+def resolved_map(
+    axes: Any, photo: NDArray[Any], seen: Measurement, title: str, *, level: float = 0.95, bar: Any = None
+) -> None:
+    """Draw a view over a pale photo, the stronger the more opaque, and only where zero is ruled out.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    photo : ndarray
+        (H, W) or (H, W, 3), values 0 to 255.
+    seen : Measurement
+        (h, w): one value for each cell of the photo.
+    title : str
+    level : float
+        Cells whose confidence interval of this level holds zero are left blank.
+    bar : matplotlib.axes.Axes, optional
+        Where the colour bar is drawn.
+    """
+    grey = photo if photo.ndim == 2 else photo @ np.array([0.299, 0.587, 0.114])
+    # From mid-grey to white, so that both colours stay legible on it.
+    axes.imshow(grey, cmap="gray", vmin=-255, vmax=255)
+    low, high = seen.interval(level)
+    reach = _reach(seen.value)
+    opacity = np.clip(np.abs(seen.value) / reach, 0, 1) ** 0.5 * ((low > 0) | (high < 0))
+    height, width = photo.shape[:2]
+    # The last cells are cut by the edge where their size does not divide the photo's.
+    cell = (-(-height // seen.value.shape[0]), -(-width // seen.value.shape[1]))
+    extent = (-0.5, cell[1] * seen.value.shape[1] - 0.5, cell[0] * seen.value.shape[0] - 0.5, -0.5)
+    image = axes.imshow(
+        seen.value,
+        cmap=_SIGNED,
+        vmin=-reach,
+        vmax=reach,
+        alpha=opacity,
+        extent=extent,
+        interpolation="nearest",
+    )
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    image.set_alpha(opacity)
+    _finish(axes, image, title, bar)
 
 
 def panel(
     path: str | os.PathLike[str],
-    photo: NDArray[Any] | None,
+    photo: NDArray[Any],
     raw: NDArray[Any],
     smoothed: Measurement,
     seen: Measurement,
-    titles: Sequence[str] = ("", ""),
+    *,
+    title: str = "",
+    what: str = "what the model sees",
 ) -> None:
-    """Write one picture: the photo, its raw gradient, the smoothed one, a resolved view of it, its error.
+    """Write one picture: the photo, its raw gradient, the smoothed one, a view of it, and the view's error.
 
     Parameters
     ----------
     path : path-like
         A PNG file, written whole or not at all.
-    photo : ndarray, optional
-        (H, W) or (H, W, 3), as matplotlib shows it.
+    photo : ndarray
+        (H, W) or (H, W, 3), values 0 to 255.
     raw : ndarray
         The gradient at the clean input, an image.
     smoothed : Measurement
         The smoothed gradient, channels summed, (H, W).
     seen : Measurement
-        The view that the picture shows, (h, w): channels summed and pooled.
-    titles : (str, str)
-        What is said above the picture and under the photo.
+        The view that is laid over the photo, (h, w): channels summed and pooled.
+    title, what : str
+        Said above the picture, and above the photo.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = 4 + (photo is not None)
-    figure = Figure(figsize=(3.3 * columns, 3.6), layout="constrained")
+    figure = Figure(figsize=(15, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(titles[0], fontsize=11)
-    axes = list(figure.subplots(1, columns))
-    if photo is not None:
-        first = axes.pop(0)
-        first.imshow(photo, cmap="gray" if photo.ndim == 2 else None)
-        first.set_title(titles[1], fontsize=10)
-        first.set_axis_off()
-    signed_map(axes[0], raw, "raw gradient")
-    signed_map(axes[1], smoothed.value, f"smoothed (error {_told(smoothed.relative_error)})")
-    signed_map(axes[2], seen.value, f"smoothed, pooled (error {_told(seen.relative_error)})")
-    error_map(axes[3], seen.standard_error, "standard error of the pooled map")
+    if title:
+        figure.suptitle(title, fontsize=13)
+    maps, bars = figure.subplots(2, 5, gridspec_kw={"height_ratios": [1, 0.045]})
+    maps[0].imshow(photo, cmap="gray" if photo.ndim == 2 else None)
+    maps[0].set_title(what, fontsize=10.5)
+    maps[0].set_axis_off()
+    bars[0].set_axis_off()
+    signed_map(maps[1], raw, "raw gradient", bar=bars[1])
+    signed_map(
+        maps[2], smoothed.value, f"smoothed gradient, error {_told(smoothed.relative_error)}", bar=bars[2]
+    )
+    cell = -(-photo.shape[0] // seen.value.shape[0])
+    resolved_map(
+        maps[3],
+        photo,
+        seen,
+        f"the same in {cell}x{cell} cells, error {_told(seen.relative_error)}",
+        bar=bars[3],
+    )
+    error_map(maps[4], seen.standard_error, "standard error of the cells", bar=bars[4])
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        figure.savefig(file, format="png", dpi=100)
 
 
-def _finish(axes: Any, image: Any, title: str) -> None:
-    axes.set_title(title, fontsize=10)
+def _reach(values: NDArray[Any]) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return (float(np.quantile(finite, 0.995)) if finite.size else 0.0) or 1.0
+
+
+def _finish(axes: Any, image: Any, title: str, bar: Any) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    axes.set_title(title, fontsize=10.5)
     axes.set_axis_off()
-    bar = axes.figure.colorbar(image, ax=axes, shrink=0.75)
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.yaxis.get_offset_text().set_fontsize(7)
+    # The bar shows the colours at full opacity.
+    colours = ScalarMappable(image.norm, image.cmap)
+    if bar is None:
+        drawn = axes.figure.colorbar(colours, ax=axes, shrink=0.85)
+    else:
+        drawn = axes.figure.colorbar(colours, cax=bar, orientation="horizontal")
+    drawn.outline.set_visible(False)
+    drawn.locator = _few_ticks()
+    drawn.update_ticks()
+    drawn.ax.tick_params(labelsize=8, length=2)
+    drawn.ax.yaxis.get_offset_text().set_fontsize(8)
+    drawn.ax.xaxis.get_offset_text().set_fontsize(8)
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
 
 
 def _told(error: float) -> str:

@@ -1,0 +1,5 @@
+import sys
+
+from mollikit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mollikit import ChannelSum, Estimate, Interrupted, Kernel, Pathwise, Pool, ProgressBar, Sampler, View
+from mollikit.cli import arguments
+from mollikit.cli.description import Description
+from mollikit.cli.models import open_model
+from mollikit.cli.predictions import Predictions
+from mollikit.cli.report import lines, record
+from mollikit.cli.subjects import Subject, read_subjects
+from mollikit.cli.writing import whole_folder
+from mollikit.layout import Layout
+from mollikit.oracles import Anchored, GradientOracle, ModelFile
+
+# Where the side of a photo is cut into cells for the pooled view: 8 pixels each way at 224.
+_CELLS_PER_SIDE = 28
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One input with all that was found out about it."""
+
+    subject: Subject
+    predictions: Predictions
+    raw: Any
+    estimate: Estimate
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a run wrote: a record of each input, and whether Ctrl-C ended it."""
+
+    records: Sequence[dict[str, Any]]
+    interrupted: bool
+
+
+def explain(asked: argparse.Namespace) -> Explained:
+    """Explain every input and write the output folder, whole or not at all.
+
+    Parameters
+    ----------
+    asked : argparse.Namespace
+        What `mollikit.cli.arguments.build_parser` makes of a command line.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, ImportError
+        If something does not fit: before the first gradient is evaluated.
+    KeyboardInterrupt
+        On Ctrl-C before there was anything to write.
+    """
+    talk = sys.stderr if asked.json else sys.stdout
+    if asked.seed is None:
+        asked.seed = secrets.randbits(32)
+    with whole_folder(asked.out, replace=asked.force) as folder:
+        description = Description.beside(asked.model)
+        target = description.target(asked.target)
+        for path in asked.inputs:
+            if not path.is_file():
+                raise ValueError(f"there is no input file {str(path)!r}: check the path")
+        model = open_model(asked.model, target, asked.provider)
+        options = {name: getattr(asked, name) for name in ("size", "crop_fraction", "mean", "std", "layout")}
+        subjects = read_subjects(asked.inputs, model.input_shapes, options, description)
+        if any(subject.photo is not None for subject in subjects) and find_spec("matplotlib") is None:
+            raise ImportError("pictures are drawn with matplotlib: pip install 'mollikit[viz]'")
+        kernel = arguments.kernel(asked.kernel)(arguments.scale(asked.scale))
+        estimator = Pathwise(inputs=kernel, sampler=arguments.sampler(asked.sampler), block=asked.block)
+        for subject in subjects:
+            _check(subject, kernel, estimator.sampler, asked)
+        predictions = [
+            Predictions.of(model.predict(s.batch, **s.held_batch)[0], target, description) for s in subjects
+        ]
+        records: list[dict[str, Any]] = []
+        interrupted = False
+        for subject, predicted in zip(subjects, predictions, strict=True):
+            try:
+                done = _explained(model, subject, predicted, estimator, asked)
+            except KeyboardInterrupt:
+                if not records:
+                    raise
+                interrupted = True
+                break
+            records.append(_write(folder, done, model, asked))
+            if interrupted := done.interrupted:
+                break
+    if not asked.quiet:
+        for told in records:
+            print(*lines(told, asked.out), sep="\n", file=talk)
+    if interrupted:
+        print(
+            f"mollikit: interrupted; what was computed is in {asked.out}, the last input in part",
+            file=sys.stderr,
+        )
+    if asked.json:
+        result = {"out": str(asked.out), "interrupted": interrupted, "inputs": records}
+        print(json.dumps(result, allow_nan=False))
+    return Explained(records, interrupted)
+
+
+def _views(subject: Subject, asked: argparse.Namespace) -> dict[str, View]:
+    """Return the views of a photo: its channels summed, and those pooled. An array has none."""
+    if subject.preprocessing is None:
+        if asked.view_pool is not None:
+            raise ValueError(f"{str(subject.path)!r}: --view-pool is for images, and an array has no views")
+        return {}
+    summed = ChannelSum(axis=subject.preprocessing.channel_axis)
+    side = min(subject.preprocessing.size)
+    if asked.view_pool is not None and asked.view_pool > side:
+        raise ValueError(f"--view-pool {asked.view_pool} is more than the image's side of {side} pixels")
+    return {"summed": summed, "pooled": summed.then(Pool(asked.view_pool or max(1, side // _CELLS_PER_SIDE)))}
+
+
+def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.Namespace) -> None:
+    """Refuse what would be refused later, while nothing has been computed for any input."""
+    points = subject.points
+    try:
+        arrays = points.values() if isinstance(points, Mapping) else [points]
+        moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
+        sampler.check(moving)
+        group_size = sampler.group_size(moving)
+        arguments.budget(asked).check(group_size, _views(subject, asked))
+        if asked.block is not None and asked.block < group_size:
+            raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
+    except ValueError as error:
+        raise ValueError(f"{str(subject.path)!r}: {error}") from error
+
+
+def _explained(
+    model: ModelFile, subject: Subject, predicted: Predictions, estimator: Pathwise, asked: argparse.Namespace
+) -> Explanation:
+    oracle: GradientOracle = model
+    if isinstance(model, Anchored):
+        oracle = model.anchored(subject.points, **subject.held)
+    _, answer = oracle.value_and_gradient(subject.batch, **subject.held_batch)
+    layout = Layout.of(subject.points)
+    raw = layout.unflatten(layout.gradients(answer, 1)[0])
+    bar = None if asked.quiet else ProgressBar(subject.path.stem)
+    interrupted = False
+    try:
+        estimate = estimator.estimate(
+            oracle,
+            subject.points,
+            held=subject.held,
+            views=_views(subject, asked),
+            budget=arguments.budget(asked),
+            rng=asked.seed,
+            progress=bar,
+        )
+    except Interrupted as interrupt:
+        if interrupt.partial is None:
+            raise
+        estimate, interrupted = interrupt.partial, True
+    finally:
+        if bar is not None:
+            bar.close()
+    return Explanation(subject, predicted, raw, estimate, interrupted)
+
+
+def _write(folder: Path, done: Explanation, model: ModelFile, asked: argparse.Namespace) -> dict[str, Any]:
+    """Write one input's files into the folder and return its record."""
+    subject, estimate = done.subject, done.estimate
+    stem = subject.path.stem
+    files = [f"{stem}.npz", f"{stem}.json"]
+    np.savez(folder / f"{stem}.npz", **_arrays(done))
+    if subject.photo is not None:
+        from mollikit.pictures import panel
+
+        files.insert(0, f"{stem}.png")
+        panel(
+            folder / f"{stem}.png",
+            subject.photo,
+            done.raw,
+            estimate.views["summed"],
+            estimate.views["pooled"],
+            title=f"{stem}: gradient of {done.predictions.target_label}, {estimate.n_evaluations} evaluations"
+            + (" (interrupted)" if done.interrupted else ""),
+        )
+    told = record(
+        asked, subject, model, done.predictions, estimate, interrupted=done.interrupted, files=files
+    )
+    (folder / f"{stem}.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return told
+
+
+def _arrays(done: Explanation) -> dict[str, Any]:
+    estimate = done.estimate
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, form in (
+        ("gradient", estimate.gradient),
+        ("standard_error", estimate.standard_error),
+        ("raw_gradient", done.raw),
+    ):
+        leaves = {f"{name}.{key}": v for key, v in form.items()} if isinstance(form, dict) else {name: form}
+        arrays |= leaves
+    for name, view in estimate.views.items():
+        arrays |= {f"view.{name}": view.value, f"view.{name}.standard_error": view.standard_error}
+    return arrays

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mollikit import Estimate
+from mollikit._version import __version__
+from mollikit.cli.models import Described
+from mollikit.cli.predictions import Predictions
+from mollikit.cli.subjects import Subject
+from mollikit.cli.writing import TOOL
+from mollikit.oracles import ModelFile
+
+
+def record(
+    asked: argparse.Namespace,
+    subject: Subject,
+    model: ModelFile,
+    predictions: Predictions,
+    estimate: Estimate,
+    *,
+    interrupted: bool,
+    files: Sequence[str],
+) -> dict[str, Any]:
+    """Tell all that was found out about one input, and all that is needed to repeat it, fit for JSON."""
+    again = repeating(asked, subject, predictions, estimate)
+    return {
+        "tool": TOOL,
+        "files": list(files),
+        "model": {"path": str(asked.model), "sha256": hashlib.sha256(asked.model.read_bytes()).hexdigest()},
+        "input": {"path": str(subject.path), "sha256": subject.sha256},
+        "predictions": predictions.top(),
+        "target": {"index": list(predictions.target), "label": predictions.target_label},
+        "n_evaluations": estimate.n_evaluations,
+        "n_groups": estimate.n_groups,
+        "block": estimate.block,
+        "relative_error": {
+            "map": _finite(estimate.relative_error),
+            **{name: _finite(view.relative_error) for name, view in estimate.views.items()},
+        },
+        "seconds": estimate.seconds,
+        "stopped": estimate.stopped,
+        "partial": estimate.partial,
+        "interrupted": interrupted,
+        "arguments": {
+            name: [str(part) for part in value]
+            if name == "inputs"
+            else str(value)
+            if isinstance(value, Path)
+            else value
+            for name, value in vars(asked).items()
+        },
+        "preprocessing": None if subject.preprocessing is None else asdict(subject.preprocessing),
+        "repeat": {"arguments": again, "command": shlex.join(["mollikit", *again])},
+        "provenance": dict(estimate.provenance),
+        "oracle": model.describe() if isinstance(model, Described) else None,
+        "versions": {
+            "mollikit": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+        },
+    }
+
+
+def repeating(
+    asked: argparse.Namespace, subject: Subject, predictions: Predictions, estimate: Estimate
+) -> list[str]:
+    """Return the arguments that give the same bits again, from the same folder, with nothing left open."""
+    words = ["explain", str(asked.model), str(subject.path)]
+    words += ["--target", ",".join(map(str, predictions.target)) or "top"]
+    words += ["--kernel", asked.kernel, "--scale", asked.scale, "--sampler", asked.sampler]
+    words += ["--evaluations", str(estimate.n_evaluations), "--seed", str(asked.seed)]
+    words += ["--block", str(estimate.block)]
+    if subject.preprocessing is not None:
+        words += subject.preprocessing.as_options()
+        if asked.view_pool is not None:
+            words += ["--view-pool", str(asked.view_pool)]
+    if asked.provider:
+        words += ["--provider", *asked.provider]
+    return [*words, "--out", f"{subject.path.stem}-again"]
+
+
+def lines(told: dict[str, Any], out: Path) -> list[str]:
+    """Tell a record to a person."""
+    errors = told["relative_error"]
+    said = [f"{told['input']['path']}"]
+    if top := told["predictions"][:3]:
+        seen = ", ".join(f"{p['name'] or p['index']} {p['probability']:.1%}" for p in top)
+        said.append(f"  the model sees   {seen}")
+    said.append(f"  explained        {told['target']['label']}")
+    said.append(f"  evaluations      {told['n_evaluations']} in {told['seconds']:.1f} s, {_stopped(told)}")
+    said.append(f"  relative error   {_percent(errors['map'])} of the whole map")
+    if "pooled" in errors:
+        said[-1] += f", {_percent(errors['pooled'])} of the view in the picture (channels summed, pooled)"
+        if errors["pooled"] is None or errors["pooled"] > 0.5:
+            said.append("                   too rough to read details from: more --seconds would help")
+    else:
+        said.append("  picture          none: only photos have one")
+    said.append(f"  written          {', '.join(str(out / name) for name in told['files'])}")
+    return said
+
+
+def _stopped(told: dict[str, Any]) -> str:
+    return "interrupted" if told["interrupted"] else f"stopped by {told['stopped']}"
+
+
+def _finite(error: float) -> float | None:
+    """JSON has no infinity: None stands for an error that is not resolved."""
+    return float(error) if np.isfinite(error) else None
+
+
+def _percent(error: float | None) -> str:
+    return "not resolved" if error is None else f"{error:.1%}"
