@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from mollikit.oracles import Array, Points
-from mollikit_onnx.loading import load_model
+from mollikit_onnx.loading import ModelFileError, load_model
 from mollikit_onnx.providers import Provider, check_providers
 from mollikit_onnx.selection import COORDINATES
 from mollikit_onnx.sessions import Blueprint, Options, Sessions, digest
@@ -25,6 +25,9 @@ class OnnxOracle:
     without the nodes that only the outputs need; ONNX Runtime optimises it once. Sessions are built on
     first use and are safe from any number of threads. An oracle can be pickled; a process builds its
     sessions once, whatever the number of copies it receives.
+
+    A call holds no lock of Python's; Ctrl-C takes effect when the batch in progress returns, and leaves
+    the oracle as it was.
 
     The bits of a gradient depend on the number of intra-op threads and on the batch size, as ONNX
     Runtime's sums do: fix the threads in ``session_options`` where bits must be the same on machines of
@@ -90,6 +93,10 @@ class OnnxOracle:
         checked = check_providers(providers)
         proto = load_model(model)
         self._signature = Signature.of(proto)
+        if "target" in self._signature.inputs:
+            raise ModelFileError(
+                "The model has an input named 'target', the name by which targets by row are held: rename it"
+            )
         names = self._signature.smoothed(None if wrt is None else tuple(wrt))
         explained = self._signature.explained(output)
         self._target = target if target == "top" else fixed_target(target, explained)
@@ -212,8 +219,9 @@ class OnnxOracle:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name}{list(shape)}" for name, shape in self.input_shapes.items())
         blueprint = self._sessions.blueprint
+        target = ", ".join(map(str, self._target)) if isinstance(self._target, tuple) else self._target
         return (
-            f"OnnxOracle(d {blueprint.output.name}[{self._target}] / d {inputs or ', '.join(self._wrt)}, "
+            f"OnnxOracle(d {blueprint.output.name}[{target}] / d {inputs or ', '.join(self._wrt)}, "
             f"sha256={blueprint.digest[:12]}, providers={blueprint.providers}"
             + (", row by row)" if self._signature.row_by_row else ")")
         )

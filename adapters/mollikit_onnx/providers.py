@@ -68,7 +68,8 @@ def create_session(
     providers : sequence of str or of (str, mapping)
         Execution providers by preference.
     options : onnxruntime.SessionOptions or None
-        None stands for ONNX Runtime's defaults, graph optimisation at its highest level.
+        None stands for ONNX Runtime's defaults: its own number of threads, graph optimisation at its
+        highest level, and no log on stderr.
 
     Raises
     ------
@@ -85,6 +86,8 @@ def create_session(
     if options is None:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # What goes wrong comes as an exception; this keeps a second copy of it off stderr.
+        options.log_severity_level = 4
     try:
         # With enable_fallback ONNX Runtime would answer a provider's failure with a session on the CPU.
         session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)

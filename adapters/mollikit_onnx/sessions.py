@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,8 +100,13 @@ class Sessions:
         return [*names, SELECTED] if self.blueprint.values else names
 
 
-@lru_cache(maxsize=4)
 def _sessions_of_this_process(blueprint: Blueprint) -> Sessions:
+    return _sessions_of(os.getpid(), blueprint)
+
+
+@lru_cache(maxsize=4)
+def _sessions_of(process: int, blueprint: Blueprint) -> Sessions:
+    # By process: the sessions that a forked one inherits have lost their threads.
     return Sessions(blueprint)
 
 

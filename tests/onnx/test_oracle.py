@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -274,6 +275,16 @@ def test_models_that_cannot_be_used():
         OnnxOracle(models.mlp(), target=0, providers=["Abacus"])
 
 
+def test_an_input_named_as_the_targets_by_row():
+    model = models.model(
+        [onnx.helper.make_node("Mul", ["x", "target"], ["y"])],
+        [("x", onnx.TensorProto.FLOAT, ["n"]), ("target", onnx.TensorProto.FLOAT, ["n"])],
+        [("y", onnx.TensorProto.FLOAT, ["n"])],
+    )
+    with pytest.raises(ModelFileError, match=r"input named 'target'.*rename it"):
+        OnnxOracle(model)
+
+
 def test_an_operator_without_a_gradient_leaves_the_values():
     oracle = OnnxOracle(models.custom_operator(), target=0)
     with pytest.raises(UnsupportedOperatorError, match="Frobnicate"):
@@ -341,6 +352,15 @@ def test_pickled_oracles_share_their_sessions():
         assert np.array_equal(got, want)
 
 
+def test_a_forked_process_builds_sessions_of_its_own(monkeypatch):
+    content = pickle.dumps(OnnxOracle(models.mlp(), target=3))
+    inherited = pickle.loads(content)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    own = pickle.loads(content)
+    assert own._sessions is not inherited._sessions
+    assert own._sessions is pickle.loads(content)._sessions
+
+
 def test_another_process_gives_the_same_bits():
     oracle = OnnxOracle(models.mlp(), target=3, session_options=one_thread)
     _, expected = oracle.value_and_gradient(POINTS)
@@ -365,8 +385,8 @@ def test_description_and_repr():
     assert description["target"] == [3]
     assert description["providers"] == ["CPUExecutionProvider"]
     assert description["onnxruntime"] == ort.__version__
-    assert "logits" in repr(oracle)
-    assert "x[6]" in repr(oracle)
+    assert repr(oracle).startswith("OnnxOracle(d logits[3] / d x[6], sha256=")
+    assert "row by row" in repr(OnnxOracle(models.mlp(batch=1), target="top"))
     assert oracle.input_shapes == {"x": (6,)}
     assert OnnxOracle(models.squares(["n", "c", 3]), target=(0, 0)).input_shapes == {"x": (None, 3)}
 
