@@ -38,7 +38,7 @@ class Independent(Sampler):
 
 
 def standard_normals(rng: np.random.Generator, size: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """Draw standard normals in the input's precision (float32 for half precision too)."""
-    if dtype == np.float64:
-        return rng.standard_normal(size)
+    """Draw standard normals in the input's precision (float32 for half, float64 for extended precision)."""
+    if dtype.itemsize >= 8:
+        return rng.standard_normal(size).astype(dtype, copy=False)
     return rng.standard_normal(size, dtype=np.float32).astype(dtype, copy=False)
