@@ -112,17 +112,37 @@ class Pool(View):
         return np.asarray(gradients)
 
 
-def check_linear(name: str, view: ViewLike, batch: Any, other: Any, combined: Any) -> None:
-    """Refuse a view that is not linear: v(a - 2 b) must equal v(a) - 2 v(b), on two random batches.
+def check_linear(name: str, view: ViewLike, form: Callable[[NDArray[Any]], Any], size: int) -> None:
+    """Refuse a view that is not linear, or not row by row: tried on random batches of two gradients.
+
+    It must give v(a - 2 b) = v(a) - 2 v(b), and the same for a row whether alone or in a batch.
+
+    Parameters
+    ----------
+    name : str
+    view : View or callable
+    form : callable
+        From rows (m, size) to gradients in the form that the model's have.
+    size : int
 
     Raises
     ------
     ValueError
         Naming the view.
     """
-    a, b, c = (np.asarray(view(gradients), dtype=np.float64) for gradients in (batch, other, combined))
-    size = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    if not np.allclose(c, a - 2 * b, rtol=0, atol=1e-9 * size + 1e-300):
+    batch, other = np.random.default_rng(0).standard_normal((2, 2, size))
+    a, b, c, alone = (
+        np.asarray(view(form(rows)), dtype=np.float64)
+        for rows in (batch, other, batch - 2 * other, batch[:1])
+    )
+    tolerance = 1e-9 * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0)) + 1e-300
+    by_row = a.shape[:1] == (2,) and alone.shape == (1, *a.shape[1:])
+    if not (by_row and np.allclose(alone[0], a[0], rtol=0, atol=tolerance)):
+        raise ValueError(
+            f"view {name!r} makes an array of shape {a.shape} of 2 gradients: it must keep their first axis, "
+            "which counts gradients, and treat each by itself; the input's own axes begin at 1"
+        )
+    if not np.allclose(c, a - 2 * b, rtol=0, atol=tolerance):
         raise ValueError(
             f"view {name!r} is not linear, so the mean of its values is not its value of the mean; "
             "take absolute values, maxima or norms of the finished estimate instead"
