@@ -140,12 +140,27 @@ class WithinBounds(Scale):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
+        low, high = np.shape(self.low), np.shape(self.high)
+        try:
+            np.broadcast_shapes(low, high)
+        except ValueError:
+            raise ValueError(
+                f"WithinBounds: low of shape {low} and high of {high} do not broadcast"
+            ) from None
         if not (np.asarray(self.low) < np.asarray(self.high)).all():
             raise ValueError(f"WithinBounds: low={self.low!r} must lie below high={self.high!r}")
         if not 0 < self.confidence <= 1:
             raise ValueError(f"WithinBounds: confidence={self.confidence!r} must be in (0, 1]")
 
     def _widths(self, inputs: NDArray[np.float64], kernel: Quantiles) -> ArrayLike:
+        for name, bound in (("low", self.low), ("high", self.high)):
+            try:
+                np.broadcast_to(bound, inputs.shape)
+            except ValueError:
+                raise ValueError(
+                    f"WithinBounds: {name} has shape {np.shape(bound)}, which does not broadcast to the "
+                    f"input's {inputs.shape}"
+                ) from None
         room = np.minimum(inputs - np.asarray(self.low), np.asarray(self.high) - inputs)
         if (room < 0).any():
             first = np.unravel_index(int(np.argmax(room < 0)), room.shape)

@@ -69,12 +69,22 @@ class Perturbation:
             count = int(np.count_nonzero(widths[leaf.start : leaf.stop]))
             stretches.append((kernel, slice(start, start + count)))
             start += count
+        if not stretches:
+            raise ValueError("no kernel is given for any input, so nothing would be smoothed")
+        with np.errstate(over="ignore"):
+            rounded = widths.astype(base.dtype)
+        lost = widths[~np.isfinite(rounded) | ((rounded == 0) & (widths > 0))]
+        if lost.size:
+            raise ValueError(
+                f"a width of {lost[0]:g} is out of the range of {base.dtype}; "
+                "cast the input to a wider dtype, or change the scale"
+            )
         all_move = start == layout.size
         whole = all_move and len(layout.leaves) == 1
         return cls(
             layout,
             base,
-            widths.astype(base.dtype),
+            rounded,
             None if all_move else np.flatnonzero(widths),
             layout.leaves[0].shape or (1,) if whole else (start,),
             tuple(stretches),
