@@ -192,6 +192,8 @@ class Estimate:
             try:
                 stored = np.load(file, allow_pickle=False)
                 about = json.loads(str(stored["about"]))
+                if about["format"] != _FORMAT:
+                    raise ValueError(f"it has format {about['format']}, and this version reads {_FORMAT}")
                 n = about["n_groups"]
                 names = [name.removesuffix(".mean") for name in stored.files if name.endswith(".mean")]
                 moments = {name: Moments(n, stored[f"{name}.mean"], stored[f"{name}.m2"]) for name in names}

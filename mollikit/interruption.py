@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,12 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted {done}; what was computed is in .partial")
         self.partial = partial
         self.completed = tuple(completed)
+
+
+@contextmanager
+def with_nothing_to_keep() -> Iterator[None]:
+    """Make `Interrupted` of a Ctrl-C while the model is called before the first block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(None) from None

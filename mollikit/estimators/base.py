@@ -17,7 +17,7 @@ from mollikit.estimate import Estimate
 from mollikit.estimators.blocks import groups_per_block
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.provenance import provenance, refuse_other_run
-from mollikit.interruption import Interrupted
+from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Kernel
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle
@@ -128,14 +128,15 @@ class Estimator(ABC):
         limit = budget.limit(group_size)
         about = provenance(self, setting, budget)
         if resume is not None:
-            refuse_other_run(resume, about)
+            whole = {} if self.block is None else {"block": self.block // group_size * group_size}
+            refuse_other_run(resume, about | whole)
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
         asked = resume.block if resume is not None and self.block is None else self.block
         block = groups_per_block(
             asked, layout.size, group_size, limit, budget.deadline(), lambda rows: _probe(setting, rows)
         )
-        start = 0 if resume is None else resume.n_groups
+        so_far, start = (None, 0) if resume is None else (resume.tally, resume.n_groups)
         while True:
             plan = Plan(group_size, block, start, limit)
             try:
@@ -143,17 +144,18 @@ class Estimator(ABC):
                     self._task(setting, block * group_size),
                     plan,
                     budget,
-                    so_far=None if resume is None else resume.tally,
+                    so_far=so_far,
                     executor=executor,
                     in_flight=in_flight or (os.cpu_count() or 1) + 1,
                     progress=progress,
                 )
                 break
             except MemoryError:
-                # The bits depend on the block, so a smaller one begins anew.
+                # The bits depend on the block, so a smaller one begins anew, from the first group.
                 if block == 1:
                     raise
                 block //= 2
+                so_far, start = None, 0
         estimate = _estimate(outcome, setting, resume, about | {"block": block * group_size})
         if outcome.interrupted:
             raise Interrupted(estimate) from None
@@ -205,6 +207,8 @@ class Estimator(ABC):
         if len(set(counts.values())) != 1:
             raise ValueError(f"the rows of a batch must be as many everywhere, and there are {counts}")
         n_rows = next(iter(counts.values()))
+        if n_rows == 0:
+            raise ValueError(f"a batch needs a leading axis of rows, which these lack: {sorted(counts)}")
 
         def row(k: int) -> Any:
             if isinstance(inputs, Mapping):
@@ -254,22 +258,21 @@ class Estimator(ABC):
         arrays = {name: np.asarray(values) for name, values in held.items()}
         if isinstance(oracle, Anchored):
             form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
-            oracle = oracle.anchored(form, **arrays)
+            with with_nothing_to_keep():
+                oracle = oracle.anchored(form, **arrays)
         return Setting(oracle, perturbation, self.sampler, key, arrays, dict(views))
 
 
 def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:
-    if views:
-        a, b = np.random.default_rng(0).standard_normal((2, 1, layout.size))
-        forms = [layout.unflatten(batch) for batch in (a, b, a - 2 * b)]
-        for name, view in views.items():
-            check_linear(name, view, *forms)
+    for name, view in views.items():
+        check_linear(name, view, layout.unflatten, layout.size)
 
 
 def _probe(setting: Setting, rows: int) -> None:
     base = np.tile(setting.perturbation.base, (rows, 1))
     held = {name: np.broadcast_to(values, (rows, *values.shape)) for name, values in setting.held.items()}
-    setting.oracle.value_and_gradient(setting.perturbation.layout.points(base), **held)
+    with with_nothing_to_keep():
+        setting.oracle.value_and_gradient(setting.perturbation.layout.points(base), **held)
 
 
 def _estimate(

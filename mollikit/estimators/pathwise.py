@@ -53,8 +53,9 @@ class PathwiseTask:
         held = {name: np.broadcast_to(v, (self.rows, *v.shape)) for name, v in s.held.items()}
         values, answer = s.oracle.value_and_gradient(points, **held)
         gradients = layout.gradients(answer, self.rows)[:used]
-        means = gradients.reshape(groups, s.group_size, -1).mean(axis=1, dtype=np.float64)
-        gradient = Moments.of(means)
+        with np.errstate(invalid="ignore"):  # infinities are refused below
+            means = gradients.reshape(groups, s.group_size, -1).mean(axis=1, dtype=np.float64)
+            gradient = Moments.of(means)
         if not np.isfinite(gradient.mean).all():
             bad = np.flatnonzero(~np.isfinite(gradients).all(axis=1))
             raise FloatingPointError(
@@ -70,5 +71,11 @@ class PathwiseTask:
         if values.shape != (self.rows,):
             raise ValueError(
                 f"the oracle's values have shape {values.shape}; {self.rows} points need ({self.rows},)"
+            )
+        bad = int((~np.isfinite(values[:used])).sum())
+        if bad:
+            raise FloatingPointError(
+                f"the oracle's value is NaN or infinite at {bad} of {used} points: it overflows there, "
+                "or a smaller scale is needed; an oracle may return None for the value"
             )
         return Moments.of(values[:used].reshape(groups, -1).mean(axis=1, dtype=np.float64))

@@ -14,8 +14,8 @@ from mollikit.estimate import Estimate
 if TYPE_CHECKING:
     from mollikit.estimators.base import Estimator, Setting
 
-# What decides the points and the model: the same in two runs that may be joined.
-_IDENTITY = ("estimator", "kernels", "sampler", "seed", "item", "inputs", "widths", "held", "views")
+# What decides the points, the model and the bits: the same in two runs that may be joined.
+_IDENTITY = ("estimator", "kernels", "sampler", "seed", "item", "inputs", "widths", "held", "views", "block")
 
 
 def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
@@ -47,8 +47,11 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
 
 
 def refuse_other_run(estimate: Estimate, about: dict[str, Any]) -> None:
-    """Raise ValueError, naming what differs, where an estimate is not of the same thing."""
-    different = [name for name in _IDENTITY if estimate.provenance.get(name) != about[name]]
+    """Raise ValueError, naming what differs, where an estimate is not of the same thing.
+
+    The block is compared where ``about`` names one, which is where one is asked for.
+    """
+    different = [name for name in _IDENTITY if name in about and estimate.provenance.get(name) != about[name]]
     if different:
         told = "; ".join(
             f"{name}: {estimate.provenance.get(name)} then, {about[name]} now" for name in different
