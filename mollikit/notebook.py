@@ -59,7 +59,8 @@ def estimate_html(estimate: Estimate) -> str:
         if picture is None
         else f"<img alt='smoothed gradient' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>"
     )
-    return f"<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:center'>{image}<table>{body}</table></div>"
+    style = "display:flex;flex-wrap:wrap;gap:1em;align-items:center"
+    return f"<div style='{style}'>{image}<table>{body}</table></div>"
 
 
 def _error(error: float) -> str:
