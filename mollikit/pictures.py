@@ -79,8 +79,8 @@ def resolved_map(
         Where the colour bar is drawn.
     """
     grey = photo if photo.ndim == 2 else photo @ np.array([0.299, 0.587, 0.114])
-    # From mid-grey to white, so that both colours stay legible on it.
-    axes.imshow(grey, cmap="gray", vmin=-255, vmax=255)
+    # From grey to white, so that both colours stay legible on it.
+    axes.imshow(grey, cmap="gray", vmin=-140, vmax=255)
     low, high = seen.interval(level)
     reach = _reach(seen.value)
     opacity = np.clip(np.abs(seen.value) / reach, 0, 1) ** 0.5 * ((low > 0) | (high < 0))
@@ -99,7 +99,6 @@ def resolved_map(
     )
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
-    image.set_alpha(opacity)
     _finish(axes, image, title, bar)
 
 
@@ -166,6 +165,7 @@ def _reach(values: NDArray[Any]) -> float:
 
 def _finish(axes: Any, image: Any, title: str, bar: Any) -> None:
     from matplotlib.cm import ScalarMappable
+    from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, fontsize=10.5)
     axes.set_axis_off()
@@ -176,17 +176,13 @@ def _finish(axes: Any, image: Any, title: str, bar: Any) -> None:
     else:
         drawn = axes.figure.colorbar(colours, cax=bar, orientation="horizontal")
     drawn.outline.set_visible(False)
-    drawn.locator = _few_ticks()
+    drawn.locator = MaxNLocator(3)
+    drawn.formatter.set_powerlimits((-2, 3))
+    drawn.formatter.set_useMathText(True)
     drawn.update_ticks()
     drawn.ax.tick_params(labelsize=8, length=2)
     drawn.ax.yaxis.get_offset_text().set_fontsize(8)
     drawn.ax.xaxis.get_offset_text().set_fontsize(8)
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)
 
 
 def _told(error: float) -> str:

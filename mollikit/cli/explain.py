@@ -34,6 +34,7 @@ class Explanation:
 
     subject: Subject
     predictions: Predictions
+    oracle: GradientOracle
     raw: Any
     estimate: Estimate
     interrupted: bool
@@ -93,7 +94,7 @@ def explain(asked: argparse.Namespace) -> Explained:
                     raise
                 interrupted = True
                 break
-            records.append(_write(folder, done, model, asked))
+            records.append(_write(folder, done, asked))
             if interrupted := done.interrupted:
                 break
     if not asked.quiet:
@@ -166,10 +167,10 @@ def _explained(
     finally:
         if bar is not None:
             bar.close()
-    return Explanation(subject, predicted, raw, estimate, interrupted)
+    return Explanation(subject, predicted, oracle, raw, estimate, interrupted)
 
 
-def _write(folder: Path, done: Explanation, model: ModelFile, asked: argparse.Namespace) -> dict[str, Any]:
+def _write(folder: Path, done: Explanation, asked: argparse.Namespace) -> dict[str, Any]:
     """Write one input's files into the folder and return its record."""
     subject, estimate = done.subject, done.estimate
     stem = subject.path.stem
@@ -189,7 +190,7 @@ def _write(folder: Path, done: Explanation, model: ModelFile, asked: argparse.Na
             + (" (interrupted)" if done.interrupted else ""),
         )
     told = record(
-        asked, subject, model, done.predictions, estimate, interrupted=done.interrupted, files=files
+        asked, subject, done.oracle, done.predictions, estimate, interrupted=done.interrupted, files=files
     )
     (folder / f"{stem}.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return told

@@ -17,13 +17,13 @@ from mollikit.cli.models import Described
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.subjects import Subject
 from mollikit.cli.writing import TOOL
-from mollikit.oracles import ModelFile
+from mollikit.oracles import GradientOracle
 
 
 def record(
     asked: argparse.Namespace,
     subject: Subject,
-    model: ModelFile,
+    oracle: GradientOracle,
     predictions: Predictions,
     estimate: Estimate,
     *,
@@ -61,7 +61,7 @@ def record(
         "preprocessing": None if subject.preprocessing is None else asdict(subject.preprocessing),
         "repeat": {"arguments": again, "command": shlex.join(["mollikit", *again])},
         "provenance": dict(estimate.provenance),
-        "oracle": model.describe() if isinstance(model, Described) else None,
+        "oracle": oracle.describe() if isinstance(oracle, Described) else None,
         "versions": {
             "mollikit": __version__,
             "numpy": np.__version__,
