@@ -64,3 +64,8 @@ def find_rule(domain: str, op_type: str, version: int) -> Rule | None:
     versions = _RULES.get((domain, op_type), {})
     fitting = [since for since in versions if since <= version]
     return versions[max(fitting)] if fitting else None
+
+
+def registered() -> list[tuple[str, str]]:
+    """Return (domain, operator) of every rule there is."""
+    return [key for key, versions in _RULES.items() if any(rule is not None for rule in versions.values())]

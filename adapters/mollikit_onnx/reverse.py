@@ -171,7 +171,7 @@ def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
     assert rule is not None
     sent = list(rule(node, *arrived))
     sent += [None] * (len(node.inputs) - len(sent))
-    for x, wanted, g in zip(node.inputs, node.wanted, sent, strict=True):
+    for x, wanted, g in zip(node.inputs, node.wanted, sent, strict=False):
         if not wanted:
             continue
         if g is None:

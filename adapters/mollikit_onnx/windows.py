@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -86,17 +87,26 @@ class Windows:
         group : int
             Its groups.
         """
-        if all(stride == 1 for stride in self.strides):
-            return self._convolved(g, weight, group).shaped(x.shape)
-        if group > 1 and weight.shape is not None and weight.shape[:2] == (group, 1):
-            # Of the ways to do a strided depthwise one, onnxruntime runs this several times faster.
-            return self._convolved(self._spread(g, x, group), weight, group).shaped(x.shape)
-        return self._transposed(g, weight, x, group)
+        flat = all(stride == 1 for stride in self.strides)
+        depthwise = group > 1 and weight.shape is not None and weight.shape[:2] == (group, 1)
+        # Of the ways to do a strided depthwise one, onnxruntime runs the spread several times faster.
+        widened = self._convolved if flat or depthwise else self._transposed
+        return self._cut(widened(g, weight, x, group), g, x).shaped(x.shape)
 
-    def _convolved(self, g: Tensor, weight: Tensor, group: int) -> Tensor:
-        """At stride 1 the adjoint is the convolution with the flipped kernel."""
+    def _convolved(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
+        """Convolve with the flipped kernel, after zeros were put between the elements of g for a stride."""
         begin = [reach - 1 - pad for reach, pad in zip(self.reach, self.begin, strict=True)]
-        end = [reach - 1 - pad for reach, pad in zip(self.reach, self.end, strict=True)]
+        end, extra = [], []
+        for n, m, stride, reach, first, pad in self._axes(g, x, begin):
+            known = isinstance(n, int) and isinstance(m, int)
+            extra.append(0 if known else stride - 1)
+            if known:
+                end.append(n - (m - 1) * stride - 1 - first + reach - 1)
+            else:
+                end.append(reach - 1 - (pad if stride == 1 else 0))
+        if any(stride > 1 for stride in self.strides):
+            one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *(1 for _ in self.kernel)])
+            g = g.op("ConvTranspose", one, group=group, strides=self.strides, output_padding=extra)
         if min(begin + end) < 0:
             # A pad beyond the kernel's reach makes outputs that see nothing of the input.
             stops = [min(pad, 0) or _LAST for pad in end]
@@ -110,45 +120,15 @@ class Windows:
         ones = [-1] * len(axes)
         return weight.op("Slice", ones, [_FIRST] * len(axes), axes, ones) if axes else weight
 
-    def _spread(self, g: Tensor, x: Tensor, group: int) -> Tensor:
-        """Put zeros between the elements of g: the output's size is then that of stride 1."""
-        points = replace(
-            self, kernel=(1,) * len(self.kernel), begin=(0,) * len(self.kernel), end=(0,) * len(self.kernel)
-        )
-        one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *points.kernel])
-        change = [b + e - r + 1 for b, e, r in zip(self.begin, self.end, self.reach, strict=True)]
-        sizes = [
-            n + more if isinstance(n, int) else None
-            for n, more in zip(_spatial(x, len(change)), change, strict=True)
-        ]
-        return points._enlarged(g, one, group, sizes, lambda: x.dims(2).op("Add", change))
-
     def _transposed(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
-        sizes = [n if isinstance(n, int) else None for n in _spatial(x, len(self.kernel))]
-        return self._enlarged(g, weight, group, sizes, lambda: x.dims(2)).shaped(x.shape)
-
-    def _enlarged(
-        self,
-        g: Tensor,
-        weight: Tensor,
-        group: int,
-        sizes: Sequence[int | None],
-        sizes_at_run_time: Callable[[], Tensor],
-    ) -> Tensor:
-        """ConvTranspose to the sizes given; where they are not known, a little beyond and then cut."""
         end, extra = [], []
-        for n, m, stride, reach, begin in zip(
-            sizes, _spatial(g, len(sizes)), self.strides, self.reach, self.begin, strict=True
-        ):
+        for n, m, stride, reach, first, _ in self._axes(g, x, self.begin):
             # The input ends less than a stride behind the last window, or somewhere inside of it.
-            beyond = (
-                n + begin - (m - 1) * stride - reach
-                if isinstance(n, int) and isinstance(m, int)
-                else stride - 1
-            )
+            known = isinstance(n, int) and isinstance(m, int)
+            beyond = n + first - (m - 1) * stride - reach if known else stride - 1
             end.append(max(-beyond, 0))
             extra.append(max(beyond, 0))
-        result = g.op(
+        return g.op(
             "ConvTranspose",
             weight,
             group=group,
@@ -157,10 +137,29 @@ class Windows:
             pads=[*self.begin, *end],
             output_padding=extra,
         )
-        if all(isinstance(n, int) for n in (*sizes, *_spatial(g, len(sizes)))):
-            return result
-        axes = list(range(2, 2 + len(sizes)))
-        return result.op("Slice", [0] * len(axes), sizes_at_run_time(), axes)
+
+    def _axes(self, g: Tensor, x: Tensor, begin: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """Sizes of x and g, stride, reach, the pad given and the end pad, axis by axis."""
+        rank = len(self.kernel)
+        return zip(
+            _spatial(x, rank), _spatial(g, rank), self.strides, self.reach, begin, self.end, strict=True
+        )
+
+    def _cut(self, widened: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        """Cut the axes to the input's sizes where these were not known beforehand."""
+        rank = len(self.kernel)
+        known = [
+            isinstance(n, int) and isinstance(m, int)
+            for n, m in zip(_spatial(x, rank), _spatial(g, rank), strict=True)
+        ]
+        axes = [
+            axis
+            for axis, (fits, stride) in enumerate(zip(known, self.strides, strict=True), start=2)
+            if not fits and stride > 1
+        ]
+        if not axes:
+            return widened
+        return widened.op("Slice", [0] * len(axes), x.dims().op("Gather", axes), axes)
 
     def weight_gradient(self, g: Tensor, x: Tensor, weight: Tensor, group: int) -> Tensor:
         """Cotangent of the weights: a convolution of the input with g, batch and channels exchanged."""

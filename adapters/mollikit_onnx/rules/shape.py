@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
@@ -53,7 +56,9 @@ def pad(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     """Negative pads crop, so the adjoint is the Pad by the opposite amounts."""
     if node.attribute("mode") != "constant":
         return [moved_back(node, g)]
-    return [g.op("Pad", node.inputs[1].op("Neg"), None, node.input(3))]
+    kept = g.op("Pad", node.inputs[1].op("Neg"), None, node.input(3)).shaped(node.x.shape)
+    filler = g.op("ReduceSum", keepdims=0) - kept.op("ReduceSum", keepdims=0)
+    return [kept, None, filler.reshaped_like(node.inputs[2]) if node.input(2) else None]
 
 
 @rule("Slice", since=10)
@@ -63,8 +68,9 @@ def slice_(node: Node, g: Tensor) -> Sent:
     axes, steps = node.input(3), node.input(4)
     if steps is not None and (steps.value is None or (steps.value != 1).any()):
         return [moved_back(node, g)]
+    whole = partial(node.graph.scalar, dtype=TensorProto.INT64)
     if axes is None:
-        axes = node.graph.operand(list(range(x.rank)), g.dtype)
+        axes = node.graph.op("Range", whole(0), starts.op("Size"), whole(1))
     size, left = x.dims().op("Gather", axes), node.y.dims().op("Gather", axes)
     starts, axes = starts.op("Cast", to=size.dtype), axes.op("Cast", to=size.dtype)
     begin = (starts + size).where(starts.op("Less", 0), starts).op("Max", 0).op("Min", size)
