@@ -75,7 +75,7 @@ class _Network:
         self.high = self.constant("relu6.high", np.array(6, np.float32))
 
     def constant(self, name: str, value: Array) -> str:
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, np.float32, order="C"), name))
         return name
 
     def node(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:

@@ -43,7 +43,7 @@ def _product_keeps_sign(low: Tensor | None, high: Tensor | None) -> bool:
     """
     if low is None or high is None or low.value is None or high.value is None:
         return False
-    width = float(high.value) - float(low.value)
+    width = high.value.item() - low.value.item()
     # The square of 128 is within the range of every type, float16 among them.
     return 2 <= width <= 128
 
