@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import (
 )
 from onnx.shape_inference import infer_node_outputs
 
+from mollikit_onnx.errors import ModelError
 from mollikit_onnx.tensor import Dimension, Tensor
 
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -70,6 +72,12 @@ class GraphBuilder:
         self._taken.add(name)
         return self.tensor(name)
 
+    def typed(self, g: Tensor, x: Tensor) -> Tensor:
+        """Return the cotangent g of x with the type of x, which may be the better known of the two."""
+        if g.name not in self._types and x.name in self._types:
+            self._types[g.name] = self._types[x.name]
+        return replace(g, dtype=x.dtype or g.dtype, shape=g.shape if x.shape is None else x.shape)
+
     def constant_protos(self, names: Collection[str]) -> list[TensorProto]:
         """Return the constants emitted here that are among the names."""
         return [constant for constant in self._constants if constant.name in names]
@@ -108,6 +116,10 @@ class GraphBuilder:
 
     def scalar(self, value: float, dtype: int) -> Tensor:
         """Return a scalar constant of an ONNX dtype."""
+        if dtype == TensorProto.UNDEFINED:
+            raise ModelError(
+                f"{self.scope}: the type of a tensor cannot be inferred; declare it in value_info"
+            )
         return self.constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(dtype)))
 
     def operand(self, value: Any, dtype: int) -> Tensor:
@@ -171,6 +183,9 @@ class GraphBuilder:
         return sharp
 
     def _inferred(self, node: NodeProto) -> dict[str, TypeProto]:
+        if not all(name in self._types for name in node.input if name):
+            # Something beside the path comes from an operator whose types onnx does not know.
+            return {}
         schema = defs.get_schema(node.op_type, self.opsets[""], "")
         data = {
             name: numpy_helper.from_array(self._values[name], name)

@@ -177,7 +177,7 @@ def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
         if g is None:
             node.refuse(f"its rule has no gradient for the input {x.name!r}")
         before = cotangents.get(x.name)
-        cotangents[x.name] = (g if before is None else before + g).shaped(x.shape)
+        cotangents[x.name] = graph.typed(g if before is None else before + g, x)
 
 
 def _zeros(x: Tensor) -> Tensor:

@@ -117,5 +117,5 @@ def run_onnxruntime(model: ModelProto, feeds: Mapping[str, np.ndarray]) -> list[
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    asked = {value.name for value in session.get_inputs()}
+    asked = {value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())}
     return list(session.run(None, {name: x for name, x in feeds.items() if name in asked}))
