@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mollikit.pictures import is_image, signed_map
+from mollikit.pictures import error_map, is_image, is_picture, signed_map
 
 if TYPE_CHECKING:
     from mollikit.estimate import Estimate
 
 
 def estimate_png(estimate: Estimate) -> bytes | None:
-    """Draw the gradient (channels summed) and its error; None for what is no image, or without matplotlib."""
+    """Draw the gradient, channels summed, and each view that is a picture with its standard error.
+
+    None for what is no image, or without matplotlib.
+    """
     gradient = estimate.gradient
     if isinstance(gradient, dict) or not is_image(gradient.shape):
         return None
@@ -25,11 +28,17 @@ def estimate_png(estimate: Estimate) -> bytes | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    views = {name: view for name, view in estimate.views.items() if is_picture(view.value.shape)}
+    columns = 1 + 2 * len(views)
+    figure = Figure(figsize=(3.6 * columns, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    signed_map(figure.add_subplot(), gradient, "smoothed gradient")
+    first, *rest = figure.subplots(1, columns, squeeze=False)[0]
+    signed_map(first, gradient, f"smoothed gradient, error {_error(estimate.relative_error)}")
+    for (name, view), drawn, error in zip(views.items(), rest[::2], rest[1::2], strict=True):
+        signed_map(drawn, view.value, f"{name}, error {_error(view.relative_error)}")
+        error_map(error, view.standard_error, f"{name}: standard error")
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    figure.savefig(file, format="png", dpi=100)
     return file.getvalue()
 
 

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 _SIGNED = "RdBu_r"
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape can be drawn as it is: (H, W)."""
+    return len(shape) == 2 and min(shape) > 1
+
+
 def is_image(shape: tuple[int, ...]) -> bool:
     """Whether an array of this shape reads as one picture: (H, W), or 1, 3 or 4 channels before or behind."""
     if len(shape) == 3:
         return shape[0] in (1, 3, 4) or shape[-1] in (1, 3, 4)
-    return len(shape) == 2 and min(shape) > 1
+    return is_picture(shape)
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
