@@ -10,6 +10,7 @@ Array = NDArray[Any]
 Points = Array | Mapping[str, Array]
 
 
+@runtime_checkable
 class ValueOracle(Protocol):
     """A model as a function: one scalar for each row of a batch of points."""
 
@@ -18,6 +19,7 @@ class ValueOracle(Protocol):
         ...
 
 
+@runtime_checkable
 class GradientOracle(Protocol):
     """A model as a differentiable function: values and gradients of a batch of points.
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,15 +14,15 @@ from mollikit.budgets import Budget, Seconds
 from mollikit.engine.run import Outcome, Plan, Task, run
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
-from mollikit.estimators.blocks import groups_per_block
+from mollikit.estimators.blocks import Block, choose_block
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.provenance import provenance, refuse_other_run
 from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Kernel
 from mollikit.layout import Layout
-from mollikit.oracles import Anchored, GradientOracle
+from mollikit.oracles import Anchored, GradientOracle, ValueOracle
 from mollikit.progress import ProgressCallback
-from mollikit.samplers import Recentred, Sampler
+from mollikit.samplers import Sampler
 from mollikit.views import ViewLike, check_linear
 
 Held = Mapping[str, NDArray[Any]]
@@ -30,9 +30,12 @@ Held = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that decides an estimate but its length: what a task is made from."""
+    """Everything that decides an estimate but its length: what a task is made from.
 
-    oracle: GradientOracle
+    The oracle has been checked to have the protocol that the estimator needs.
+    """
+
+    oracle: Any
     perturbation: Perturbation
     sampler: Sampler
     key: Key
@@ -47,22 +50,43 @@ class Setting:
 
 @dataclass(frozen=True)
 class Estimator(ABC):
-    """Kernels, a sampler and a block: how a smoothed gradient is estimated from a model.
+    """Kernels and a block: how a smoothed gradient is estimated from a model.
 
     Parameters
     ----------
     inputs : Kernel or mapping of Kernel by input name
         With which density each input is smoothed; inputs that a mapping leaves out are not moved.
-    sampler : Sampler
-        How the points are drawn.
     block : int, optional
-        Rows in each call of the model, in whole groups. It is part of what decides the bits of an
+        Rows in each call of the model. It is part of what decides the bits of an
         estimate, and recorded in it. By default it follows the input's size.
     """
 
     inputs: Kernel | Mapping[str, Kernel]
-    sampler: Sampler = field(default_factory=Recentred)
-    block: int | None = None
+    block: int | None = field(default=None, kw_only=True)
+
+    # Whether each call of the model holds whole groups, or a group may be spread over several calls.
+    _whole_groups: ClassVar[bool] = True
+
+    @abstractmethod
+    def _groups(self) -> Sampler:
+        """Return the sampler whose groups are those of the estimate."""
+
+    @abstractmethod
+    def _check_oracle(self, oracle: object) -> None:
+        """Raise TypeError where the oracle lacks the protocol that this estimator needs."""
+
+    @abstractmethod
+    def _probe(self, setting: Setting, points: Any, held: Held) -> None:
+        """Call the model once, as the task will, for its time alone."""
+
+    def _check(self, perturbation: Perturbation) -> None:  # noqa: B027 - most need no check
+        """Raise ValueError where the estimator cannot serve these kernels or widths."""
+
+    def _check_budget(self, budget: Budget, dimension: int) -> None:  # noqa: B027 - most need no check
+        """Raise ValueError where a budget known beforehand is too small to be of use."""
+
+    def _check_end(self, estimate: Estimate, dimension: int) -> None:  # noqa: B027 - most need no check
+        """Warn where a clock ended a run before it was of use."""
 
     @abstractmethod
     def _task(self, setting: Setting, rows: int) -> Task:
@@ -71,7 +95,7 @@ class Estimator(ABC):
     @final
     def estimate(
         self,
-        oracle: GradientOracle,
+        oracle: GradientOracle | ValueOracle,
         inputs: ArrayLike | Mapping[str, ArrayLike],
         *,
         held: Mapping[str, ArrayLike] | None = None,
@@ -87,8 +111,8 @@ class Estimator(ABC):
 
         Parameters
         ----------
-        oracle : GradientOracle
-            The model; ``mollikit_onnx.OnnxOracle``, or any object with ``value_and_gradient``.
+        oracle : GradientOracle, or ValueOracle for the estimators from values
+            The model; ``mollikit_onnx.OnnxOracle``, or any object with ``value_and_gradient`` (or ``value``).
         inputs : array (*shape), or mapping of arrays by input name
             One input, no batch axis, of a floating dtype.
         held : mapping of arrays
@@ -124,24 +148,20 @@ class Estimator(ABC):
         """
         budget = Seconds(10) if budget is None else budget
         setting = self._setting(oracle, inputs, held or {}, views or {}, budget, Key.of(rng))
-        group_size, layout = setting.group_size, setting.perturbation.layout
-        limit = budget.limit(group_size)
+        group_size, dimension = setting.group_size, setting.perturbation.dimension
         about = provenance(self, setting, budget)
         if resume is not None:
-            whole = {} if self.block is None else {"block": self.block // group_size * group_size}
-            refuse_other_run(resume, about | whole)
+            asked = {} if self.block is None else {"block": self._block(setting, self.block, budget).rows}
+            refuse_other_run(resume, about | asked)
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
-        asked = resume.block if resume is not None and self.block is None else self.block
-        block = groups_per_block(
-            asked, layout.size, group_size, limit, budget.deadline(), lambda rows: _probe(setting, rows)
-        )
+        block = self._block(setting, self.block if resume is None else resume.block, budget)
         so_far, start = (None, 0) if resume is None else (resume.tally, resume.n_groups)
         while True:
-            plan = Plan(group_size, block, start, limit)
+            plan = Plan(group_size, block.groups, start, budget.limit(group_size))
             try:
                 outcome = run(
-                    self._task(setting, block * group_size),
+                    self._task(setting, block.rows),
                     plan,
                     budget,
                     so_far=so_far,
@@ -152,20 +172,22 @@ class Estimator(ABC):
                 break
             except MemoryError:
                 # The bits depend on the block, so a smaller one begins anew, from the first group.
-                if block == 1:
+                smaller = block.halved(self._whole_groups)
+                if smaller is None:
                     raise
-                block //= 2
+                block = smaller
                 so_far, start = None, 0
-        estimate = _estimate(outcome, setting, resume, about | {"block": block * group_size})
+        estimate = _estimate(outcome, setting, resume, about | {"block": block.rows})
         if outcome.interrupted:
             raise Interrupted(estimate) from None
         assert estimate is not None
+        self._check_end(estimate, dimension)
         return estimate
 
     @final
     def estimate_batch(
         self,
-        oracle: GradientOracle,
+        oracle: GradientOracle | ValueOracle,
         inputs: ArrayLike | Mapping[str, ArrayLike],
         *,
         held: Mapping[str, ArrayLike] | None = None,
@@ -217,7 +239,7 @@ class Estimator(ABC):
 
         for k in range(n_rows):
             try:
-                Perturbation.of(row(k), Layout.of(row(k)), self.inputs)
+                self._check(Perturbation.of(row(k), Layout.of(row(k)), self.inputs))
             except ValueError as error:
                 raise ValueError(f"row {k}: {error}") from error
         done: list[Estimate] = []
@@ -242,7 +264,7 @@ class Estimator(ABC):
 
     def _setting(
         self,
-        oracle: GradientOracle,
+        oracle: Any,
         inputs: ArrayLike | Mapping[str, ArrayLike],
         held: Mapping[str, ArrayLike],
         views: Mapping[str, ViewLike],
@@ -252,27 +274,35 @@ class Estimator(ABC):
         """Check everything that can be checked before the model is called."""
         layout = Layout.of(inputs)
         perturbation = Perturbation.of(inputs, layout, self.inputs)
-        self.sampler.check(perturbation.dimension)
-        budget.check(self.sampler.group_size(perturbation.dimension), views)
+        self._check(perturbation)
+        sampler = self._groups()
+        sampler.check(perturbation.dimension)
+        self._check_budget(budget, perturbation.dimension)
+        budget.check(sampler.group_size(perturbation.dimension), views)
         _check_views(views, layout)
         arrays = {name: np.asarray(values) for name, values in held.items()}
         if isinstance(oracle, Anchored):
             form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
-        return Setting(oracle, perturbation, self.sampler, key, arrays, dict(views))
+        self._check_oracle(oracle)
+        return Setting(oracle, perturbation, sampler, key, arrays, dict(views))
+
+    def _block(self, setting: Setting, asked: int | None, budget: Budget) -> Block:
+        def probe(rows: int) -> None:
+            base = np.tile(setting.perturbation.base, (rows, 1))
+            held = {name: np.broadcast_to(v, (rows, *v.shape)) for name, v in setting.held.items()}
+            with with_nothing_to_keep():
+                self._probe(setting, setting.perturbation.layout.points(base), held)
+
+        size, group_size = setting.perturbation.layout.size, setting.group_size
+        limit, deadline = budget.limit(group_size), budget.deadline()
+        return choose_block(asked, size, group_size, limit, deadline, probe, self._whole_groups)
 
 
 def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:
     for name, view in views.items():
         check_linear(name, view, layout.unflatten, layout.size)
-
-
-def _probe(setting: Setting, rows: int) -> None:
-    base = np.tile(setting.perturbation.base, (rows, 1))
-    held = {name: np.broadcast_to(values, (rows, *values.shape)) for name, values in setting.held.items()}
-    with with_nothing_to_keep():
-        setting.oracle.value_and_gradient(setting.perturbation.layout.points(base), **held)
 
 
 def _estimate(

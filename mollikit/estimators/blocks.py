@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 # Rows that a model is asked about in one call, by default: enough to keep it busy, few enough that the
 # points, the gradients and the model's own activations stay in the low hundreds of megabytes.
@@ -11,39 +12,68 @@ _MOST_ROWS, _LEAST_ROWS = 256, 8
 _BLOCKS_PER_DEADLINE = 16
 
 
-def groups_per_block(
+@dataclass(frozen=True)
+class Block:
+    """What is drawn and merged together, in groups, and the rows in each call of the model.
+
+    A call holds the whole block, or, where a single group is spread over several calls, a part of it.
+    """
+
+    groups: int
+    rows: int
+
+    def halved(self, whole_groups: bool) -> Block | None:
+        """Return a block of half the rows, or None where there is none."""
+        if self.groups > 1:
+            groups = self.groups // 2
+            return Block(groups, groups * (self.rows // self.groups))
+        return None if whole_groups or self.rows == 1 else Block(1, self.rows // 2)
+
+
+def choose_block(
     asked: int | None,
     size: int,
     group_size: int,
     limit: int | None,
     deadline: float | None,
     probe: Callable[[int], object],
-) -> int:
-    """Choose the block, in groups.
+    whole_groups: bool = True,
+) -> Block:
+    """Choose the block.
 
-    What is asked for is taken as it is (in whole groups). Otherwise it follows the input's size; a known
-    limit is cut into equal blocks, so that little of the last one is padding; and where only a clock
-    ends the run, one call on the clean input is timed, so that a slow model gets small blocks.
+    What is asked for is taken as it is (in whole groups, where it holds one). Otherwise it follows the
+    input's size; a known limit is cut into equal blocks, so that little of the last one is padding; and
+    where only a clock ends the run, one call on the clean input is timed, so that a slow model gets
+    small blocks. With ``whole_groups`` a call of the model never holds less than a group.
 
     Raises
     ------
     ValueError
-        If a block is asked for that does not hold one group.
+        If a block is asked for that does not hold one group, where it must, or no row.
     """
     if asked is not None:
-        if asked < group_size:
+        if asked < group_size and (whole_groups or asked < 1):
             raise ValueError(
                 f"block={asked} holds less than one group of {group_size} points; a group is evaluated whole"
+                if whole_groups
+                else f"block={asked}: a call of the model holds at least one row"
             )
-        return asked // group_size
+        return _block(asked, group_size, whole_groups)
     rows = min(max(_COORDINATES // size, _LEAST_ROWS), _MOST_ROWS)
     if deadline is not None and limit is None:
+        few = group_size if whole_groups else min(group_size, _LEAST_ROWS)
         began = time.perf_counter()
-        probe(group_size)
-        seconds_per_row = max(time.perf_counter() - began, 1e-9) / group_size
-        rows = min(rows, int(deadline / _BLOCKS_PER_DEADLINE / seconds_per_row))
-    groups = max(1, rows // group_size)
-    if limit is not None:
-        blocks = -(-limit // groups)
+        probe(few)
+        seconds_per_row = max(time.perf_counter() - began, 1e-9) / few
+        rows = max(1, min(rows, int(deadline / _BLOCKS_PER_DEADLINE / seconds_per_row)))
+    block = _block(rows, group_size, whole_groups)
+    if limit is not None and block.groups > 1:
+        blocks = -(-limit // block.groups)
         groups = -(-limit // blocks)
-    return groups
+        return Block(groups, groups * group_size)
+    return block
+
+
+def _block(rows: int, group_size: int, whole_groups: bool) -> Block:
+    groups = max(1, rows // group_size)
+    return Block(groups, groups * group_size if whole_groups else min(rows, groups * group_size))

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mollikit.engine.run import Task
-from mollikit.estimators.base import Estimator, Setting
+from mollikit.estimators.base import Estimator, Held, Setting
 from mollikit.moments import Moments, Tally
+from mollikit.oracles import GradientOracle
+from mollikit.samplers import Recentred, Sampler
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class Pathwise(Estimator):
     Source: arXiv 2407.00371, "Axiomatization of Gradient Smoothing in Neural Networks"; the name is that
     of Mohamed et al. 2020, "Monte Carlo Gradient Estimation in Machine Learning", section 5.
 
+    Parameters
+    ----------
+    inputs : Kernel or mapping of Kernel by input name
+        With which density each input is smoothed; inputs that a mapping leaves out are not moved.
+    sampler : Sampler
+        How the points are drawn; `Recentred` in groups of 8 by default.
+    block : int, optional
+        Rows in each call of the model, in whole groups; by default it follows the input's size.
+
     Examples
     --------
     >>> import numpy as np, mollikit as mk
@@ -31,6 +42,21 @@ class Pathwise(Estimator):
     >>> estimate.gradient.round(6)               # linear gradients are exact under recentred points
     array([2., 4.])
     """
+
+    sampler: Sampler = field(default_factory=Recentred)
+
+    def _groups(self) -> Sampler:
+        return self.sampler
+
+    def _check_oracle(self, oracle: object) -> None:
+        if not isinstance(oracle, GradientOracle):
+            raise TypeError(
+                f"{type(oracle).__name__} has no value_and_gradient(points), whose gradients Pathwise "
+                "averages; for a model that gives values alone there are Secant and ScoreFunction"
+            )
+
+    def _probe(self, setting: Setting, points: Any, held: Held) -> None:
+        setting.oracle.value_and_gradient(points, **held)
 
     def _task(self, setting: Setting, rows: int) -> Task:
         return PathwiseTask(setting, rows)

@@ -102,6 +102,10 @@ class Perturbation:
 
     def rows(self, points: PointSet, count: int) -> NDArray[Any]:
         """Perturbed inputs, (count, D), one for each point; rows beyond the points are the clean input."""
+        return self.moved(self.steps(points), count)
+
+    def steps(self, points: PointSet) -> NDArray[Any]:
+        """Draws of the kernels' standard forms, (m, dimension), one for each point: the caller's own."""
         kind, values = type(points), points.values.reshape(-1, self.dimension)
         if len(self.kernels) == 1:
             steps = self.kernels[0][0].displacements(kind(values))
@@ -109,6 +113,10 @@ class Perturbation:
             steps = np.concatenate(
                 [k.displacements(kind(values[:, part])) for k, part in self.kernels], axis=1
             )
+        return steps
+
+    def moved(self, steps: NDArray[Any], count: int) -> NDArray[Any]:
+        """Inputs (count, D) moved by these steps times the widths; it may use the steps' own memory."""
         steps = steps.astype(self.base.dtype, copy=False)
         if self.moving is None and len(steps) == count:
             steps *= self.widths
