@@ -59,5 +59,9 @@ class Sampler(ABC):
 
 def open_uniforms(rng: np.random.Generator, size: tuple[int, ...], bits: int = 52) -> NDArray[np.float64]:
     """Uniforms on the grid (k + 1/2) 2^-bits: never 0 or 1, and 1 - u lies on the grid, exactly."""
-    words = rng.integers(0, 1 << 64, size=size, dtype=np.uint64)
-    return (np.right_shift(words, np.uint64(64 - bits)) + 0.5) * 2.0**-bits
+    words = rng.bit_generator.random_raw(size)
+    words >>= np.uint64(64 - bits)
+    u = words.astype(np.float64)
+    u += 0.5
+    u *= 2.0**-bits
+    return u

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mollikit.pointsets import Normals, PointSet, Uniforms
 from mollikit.samplers.base import Sampler
+from mollikit.samplers.quantiles import seen_as
 
 _BITS = 52
 _MAX_NET_BYTES = 1 << 30
@@ -82,8 +83,10 @@ class Sobol(Sampler):
         shifts = np.right_shift(
             rng.integers(0, 1 << 64, (groups, 1, dimension), np.uint64), np.uint64(64 - _BITS)
         )
-        values = (np.bitwise_xor(net, shifts) + 0.5) * 2.0**-_BITS
-        return Uniforms(values.reshape(groups, -1, *shape))
+        u = np.bitwise_xor(net, shifts).astype(np.float64)
+        u += 0.5
+        u *= 2.0**-_BITS
+        return seen_as(view, u.reshape(groups, -1, *shape), dtype)
 
 
 @lru_cache(maxsize=2)
