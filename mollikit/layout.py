@@ -37,7 +37,7 @@ class Layout:
         Raises
         ------
         TypeError
-            If an input is not of a floating dtype.
+            If an input is not of a floating dtype of at most 64 bits.
         ValueError
             If an input is empty, or holds a NaN or an infinity.
         """
@@ -50,6 +50,10 @@ class Layout:
                 raise TypeError(
                     f"{leaf.label} has dtype {array.dtype}, which cannot be smoothed: cast it to a float "
                     "dtype, or pass it in held= if it is an index, a mask or a token"
+                )
+            if array.dtype.itemsize > 8:
+                raise TypeError(
+                    f"{leaf.label} has dtype {array.dtype}: cast it to float64, the widest there is"
                 )
             if array.size == 0:
                 raise ValueError(f"{leaf.label} is empty (shape {array.shape})")
@@ -85,9 +89,9 @@ class Layout:
     def unflatten(self, rows: NDArray[Any]) -> Any:
         """Arrays (..., D) as the input's own form, (..., *shape); a single array is a view."""
         if self.leaves[0].name is None:
-            return rows.reshape(*rows.shape[:-1], *self.leaves[0].shape)
+            return rows.reshape((*rows.shape[:-1], *self.leaves[0].shape))
         return {
-            leaf.name: rows[..., leaf.start : leaf.stop].reshape(*rows.shape[:-1], *leaf.shape)
+            leaf.name: rows[..., leaf.start : leaf.stop].reshape((*rows.shape[:-1], *leaf.shape))
             for leaf in self.leaves
         }
 
