@@ -224,7 +224,7 @@ def test_open_uniforms_lie_on_a_grid_that_reflection_keeps():
     np.testing.assert_array_equal(np.modf(u * 2.0**52)[0], 0.5)
 
 
-@pytest.mark.parametrize("dtype", [">f8", np.longdouble])
+@pytest.mark.parametrize("dtype", [float, ">f8", np.longdouble])
 def test_every_dtype_of_eight_bytes_or_more_gets_normals_of_double_precision(dtype):
     # Drawn as float32, one value in 2^24 has a zero in its low bits; drawn as float64, in effect none has.
     z = draw(mk.Independent(), 500, (2,), dtype=np.dtype(dtype)).values.astype(float)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import mollikit as mk
 from mollikit.testing import rounding
-from tests.core.closed_forms import SAMPLERS, Recording, waves
+from tests.core.closed_forms import SAMPLERS, PlaneWaves, Recording
 
 IMAGE = np.random.default_rng(3).standard_normal((2, 5, 7))
-FORM = waves(4, IMAGE.size, seed=4)
+FORM = PlaneWaves(np.random.default_rng(4).uniform(0.05, 0.3, (4, IMAGE.size)))
 
 
 class Image:
