@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from mollikit.cli.arguments import build_parser
-from mollikit.cli.explain import explain
+from mollikit.cli.explain import explain_inputs
 
 # What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = build_parser().parse_args(arguments)
     try:
-        return INTERRUPTED if explain(asked).interrupted else 0
+        return INTERRUPTED if explain_inputs(asked).interrupted else 0
     except KeyboardInterrupt:
         print("mollikit: interrupted before there was anything to write", file=sys.stderr)
         return INTERRUPTED

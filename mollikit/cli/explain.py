@@ -48,7 +48,7 @@ class Explained:
     interrupted: bool
 
 
-def explain(asked: argparse.Namespace) -> Explained:
+def explain_inputs(asked: argparse.Namespace) -> Explained:
     """Explain every input and write the output folder, whole or not at all.
 
     Parameters
@@ -102,7 +102,8 @@ def explain(asked: argparse.Namespace) -> Explained:
             print(*lines(told, asked.out), sep="\n", file=talk)
     if interrupted:
         print(
-            f"mollikit: interrupted; what was computed is in {asked.out}, the last input in part",
+            f"mollikit: interrupted; {asked.out} holds {len(records)} of {len(subjects)} inputs"
+            + (", the last in part" if records[-1]["interrupted"] else ""),
             file=sys.stderr,
         )
     if asked.json:

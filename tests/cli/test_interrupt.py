@@ -1,0 +1,87 @@
+"""Ctrl-C: what was computed is written and marked, and otherwise nothing is."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mollikit.cli import main
+
+from .conftest import COMMAND
+
+
+def _interrupted_in_the_middle(*words):
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = b""
+    # Some blocks are done when the progress tells of an error that is finite.
+    while b"evaluations, error 0." not in said:
+        piece = process.stderr.read1()
+        assert piece, said
+        said += piece
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=30)
+    return process.returncode, out.decode(), (said + rest).decode()
+
+
+def test_a_partial_estimate_is_written_marked_and_can_be_had_again(mlp):
+    code, _, said = _interrupted_in_the_middle(
+        "explain", mlp, "x.npy", "--evaluations", "1000000000", "--seed", "1", "--out", "out"
+    )
+    assert code == 130
+    assert "mollikit: interrupted" in said
+    assert "Traceback" not in said
+    assert sorted(path.name for path in Path().iterdir()) == ["mlp.onnx", "out", "x.npy"]
+    told = json.loads(Path("out/x.json").read_text())
+    assert told["interrupted"]
+    assert told["partial"]
+    assert told["stopped"] == "interrupted"
+    assert 16 <= told["n_evaluations"] < 1000000000
+    assert main([*told["repeat"]["arguments"], "--quiet"]) == 0
+    with np.load("out/x.npz") as first, np.load("x-again/x.npz") as second:
+        for name in first.files:
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_json_says_that_it_was_interrupted(mlp):
+    code, out, _ = _interrupted_in_the_middle(
+        "explain", mlp, "x.npy", "--evaluations", "1000000000", "--out", "out", "--json"
+    )
+    assert code == 130
+    assert json.loads(out)["interrupted"]
+
+
+@pytest.mark.parametrize("where", ["open_model", "read_subjects", "_explained", "_write"])
+def test_before_there_is_anything_nothing_is_written(mlp, capsys, monkeypatch, where):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mollikit.cli.explain.{where}", interrupt)
+    assert main(["explain", mlp, "x.npy", "--evaluations", "64", "--quiet", "--out", "out"]) == 130
+    assert "nothing" not in capsys.readouterr().out
+    assert sorted(path.name for path in Path().iterdir()) == ["mlp.onnx", "x.npy"]
+
+
+def test_the_inputs_that_were_finished_are_kept(mlp, capsys, monkeypatch):
+    from mollikit.cli import explain
+
+    whole = explain._explained
+    seen = []
+
+    def interrupt_at_the_second(model, subject, *rest):
+        seen.append(subject.path.name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return whole(model, subject, *rest)
+
+    for name in ("y.npy", "z.npy"):
+        np.save(name, np.arange(5, dtype=np.float32))
+    monkeypatch.setattr(explain, "_explained", interrupt_at_the_second)
+    words = ["explain", mlp, "x.npy", "y.npy", "z.npy", "--evaluations", "64", "--quiet", "--out", "out"]
+    assert main(words) == 130
+    assert seen == ["x.npy", "y.npy"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["x.json", "x.npz"]
+    assert not json.loads(Path("out/x.json").read_text())["interrupted"]
+    assert "1 of 3 inputs" in capsys.readouterr().err
