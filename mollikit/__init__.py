@@ -4,7 +4,17 @@ from mollikit import recipes
 from mollikit._version import __version__
 from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
 from mollikit.estimate import Estimate, Measurement
-from mollikit.estimators import Estimator, Pathwise
+from mollikit.estimators import (
+    Basis,
+    Columns,
+    Cosines,
+    Estimator,
+    InBasis,
+    Pathwise,
+    ScoreFunction,
+    Secant,
+    Superpixels,
+)
 from mollikit.interruption import Interrupted
 from mollikit.kernels import (
     Bump,
@@ -30,10 +40,13 @@ from mollikit.views import ChannelSum, Input, Pool, View
 __all__ = [
     "Anchored",
     "Antithetic",
+    "Basis",
     "Budget",
     "Bump",
     "Cauchy",
     "ChannelSum",
+    "Columns",
+    "Cosines",
     "Density",
     "Epanechnikov",
     "Estimate",
@@ -42,6 +55,7 @@ __all__ = [
     "Gaussian",
     "GradientOracle",
     "HyperbolicSecant",
+    "InBasis",
     "Independent",
     "Input",
     "Interrupted",
@@ -61,9 +75,12 @@ __all__ = [
     "RelativeError",
     "Sampler",
     "Scale",
+    "ScoreFunction",
+    "Secant",
     "Seconds",
     "Sobol",
     "StudentT",
+    "Superpixels",
     "Triangular",
     "Uniform",
     "ValueOracle",
