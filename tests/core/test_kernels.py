@@ -166,6 +166,12 @@ class Skewed(Kernel):
     def density(self, t):
         return np.exp(-np.maximum(t, 0)) * (np.asarray(t) >= 0)
 
+    def cdf(self, t):
+        return -np.expm1(-np.maximum(t, 0))
+
+    def cdf(self, t):
+        return -np.expm1(-np.maximum(t, 0))
+
     def inverse_cdf(self, u):
         return -np.log1p(-np.asarray(u))
 
