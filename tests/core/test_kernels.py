@@ -169,9 +169,6 @@ class Skewed(Kernel):
     def cdf(self, t):
         return -np.expm1(-np.maximum(t, 0))
 
-    def cdf(self, t):
-        return -np.expm1(-np.maximum(t, 0))
-
     def inverse_cdf(self, u):
         return -np.log1p(-np.asarray(u))
 
