@@ -52,7 +52,7 @@ class ProgressBar:
             self._line(progress)
             return
         if self._bar is None:
-            self._bar = tqdm(total=100, bar_format="{desc} {bar:24} {percentage:3.0f}%")
+            self._bar = tqdm(total=100, desc=self._label, bar_format="{desc} {bar:24} {percentage:3.0f}%")
         self._bar.n = round(100 * progress.share)
         self._bar.set_description_str(f"{self._label}: {_told(progress)}")
         if progress.done:
