@@ -36,8 +36,8 @@ def single_normals(u: NDArray[np.float64]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> single_normals(np.array([0.975]))
-    array([1.959964], dtype=float32)
+    >>> single_normals(np.array([0.975])).round(5)
+    array([1.95996], dtype=float32)
     """
     z = np.empty(u.shape, np.float32)
     into, points = z.reshape(-1), u.reshape(-1)
