@@ -11,6 +11,8 @@ from mollikit.cli.explain import explain_inputs
 
 # What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
+# Errors whose messages are written for people; of any other, the name is part of the message.
+_FORESEEN = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the border: a person is told what is wrong, not where
         if asked.debug:
             traceback.print_exc()
-        kind = "" if isinstance(error, (ValueError, OSError, ImportError)) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, _FORESEEN) else f"{type(error).__name__}: "
         print(f"mollikit: error: {kind}{error}", file=sys.stderr)
         return 1

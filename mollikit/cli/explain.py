@@ -81,9 +81,7 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
         estimator = Pathwise(inputs=kernel, sampler=arguments.sampler(asked.sampler), block=asked.block)
         for subject in subjects:
             _check(subject, kernel, estimator.sampler, asked)
-        predictions = [
-            Predictions.of(model.predict(s.batch, **s.held_batch)[0], target, description) for s in subjects
-        ]
+        predictions = [_predicted(model, subject, target, description) for subject in subjects]
         records: list[dict[str, Any]] = []
         interrupted = False
         for subject, predicted in zip(subjects, predictions, strict=True):
@@ -110,6 +108,15 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
         result = {"out": str(asked.out), "interrupted": interrupted, "inputs": records}
         print(json.dumps(result, allow_nan=False))
     return Explained(records, interrupted)
+
+
+def _predicted(
+    model: ModelFile, subject: Subject, target: int | tuple[int, ...] | str, description: Description
+) -> Predictions:
+    output = model.predict(subject.batch, **subject.held_batch)[0]
+    if np.isnan(output).any():
+        raise ValueError(f"{str(subject.path)!r}: the model's output is NaN: check the input's range")
+    return Predictions.of(output, target, description)
 
 
 def _views(subject: Subject, asked: argparse.Namespace) -> dict[str, View]:

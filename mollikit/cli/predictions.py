@@ -39,12 +39,8 @@ class Predictions:
         ------
         ValueError
             If the target is out of range, or there are not as many names as outputs.
-        FloatingPointError
-            If the output holds a NaN.
         """
         output = np.asarray(output)
-        if np.isnan(output).any():
-            raise FloatingPointError("the model's output is NaN on the clean input: check the preprocessing")
         if description.classes and output.shape != (len(description.classes),):
             raise ValueError(
                 f"{str(description.path)!r} names {len(description.classes)} classes, and the model's output "

@@ -30,6 +30,7 @@ def everything(classifier, photo, mlp, two_inputs):
     np.save("whole.npy", np.arange(5))
     np.save("long.npy", np.ones(6, np.float32))
     np.save("batch.npy", x[None])
+    np.save("huge.npy", np.full(5, 3e38, np.float32) * np.array([1, -1, 1, -1, 1], np.float32))
     np.save("zero.npy", np.zeros(5, np.float32))
     np.save("objects.npy", np.array([None, 1]), allow_pickle=True)
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-4])
@@ -60,6 +61,7 @@ REFUSED = {
     "image for two inputs": (["two.onnx", "photo.png"], ["['a', 'b']", ".npz"]),
     "nan": (["mlp.onnx", "nan.npy"], ["nan.npy", "NaN", "(3,)"]),
     "infinity": (["mlp.onnx", "inf.npy"], ["inf.npy", "infinite", "(2,)"]),
+    "output not a number": (["mlp.onnx", "huge.npy", "--scale", "1"], ["huge.npy", "output is NaN"]),
     "integers": (["mlp.onnx", "whole.npy"], ["whole.npy", "int64", "cast"]),
     "wrong shape": (["mlp.onnx", "long.npy"], ["long.npy", "(5)", "(6,)"]),
     "batch axis": (["mlp.onnx", "batch.npy"], ["batch.npy", "leave out the batch axis"]),
