@@ -29,6 +29,9 @@ class Interrupted(KeyboardInterrupt):
         self.partial = partial
         self.completed = tuple(completed)
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Estimate | None, tuple[Estimate, ...]]]:
+        return type(self), (self.partial, self.completed)
+
 
 @contextmanager
 def with_nothing_to_keep() -> Iterator[None]:

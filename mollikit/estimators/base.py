@@ -147,6 +147,11 @@ class Estimator(ABC):
             On Ctrl-C, carrying the partial estimate.
         """
         budget = Seconds(10) if budget is None else budget
+        if not isinstance(budget, Budget):
+            raise TypeError(
+                f"budget={budget!r} is not a budget: give Evaluations(64), Seconds(10) or "
+                "RelativeError(0.1), or several of them joined by |"
+            )
         setting = self._setting(oracle, inputs, held or {}, views or {}, budget, Key.of(rng))
         group_size, dimension = setting.group_size, setting.perturbation.dimension
         about = provenance(self, setting, budget)

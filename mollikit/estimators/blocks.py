@@ -44,7 +44,8 @@ def choose_block(
     What is asked for is taken as it is (in whole groups, where it holds one). Otherwise it follows the
     input's size; a known limit is cut into equal blocks, so that little of the last one is padding; and
     where only a clock ends the run, one call on the clean input is timed, so that a slow model gets
-    small blocks. With ``whole_groups`` a call of the model never holds less than a group.
+    small blocks (with a limit beside the clock, which no call may exceed, the limit is cut more finely
+    instead). With ``whole_groups`` a call of the model never holds less than a group.
 
     Raises
     ------
@@ -66,6 +67,8 @@ def choose_block(
         probe(few)
         seconds_per_row = max(time.perf_counter() - began, 1e-9) / few
         rows = max(1, min(rows, int(deadline / _BLOCKS_PER_DEADLINE / seconds_per_row)))
+    elif deadline is not None and limit is not None:
+        rows = max(1, min(rows, limit * group_size // _BLOCKS_PER_DEADLINE))
     block = _block(rows, group_size, whole_groups)
     if limit is not None and block.groups > 1:
         blocks = -(-limit // block.groups)

@@ -43,6 +43,8 @@ class Perturbation:
 
         Raises
         ------
+        TypeError
+            If what is given is no kernel.
         ValueError
             If a kernel is given for an input that is not there, or a scale does not suit its input.
         """
@@ -61,6 +63,11 @@ class Perturbation:
             kernel = kernels.get(leaf.name or "") if isinstance(kernels, Mapping) else kernels
             if kernel is None:
                 continue
+            if not isinstance(kernel, Kernel):
+                raise TypeError(
+                    f"{leaf.label} is to be smoothed by {kernel!r}, which is not a kernel: "
+                    "give Gaussian(0.1), Gaussian(OfRange(0.15)) or another"
+                )
             values = base[leaf.start : leaf.stop].reshape(leaf.shape)
             try:
                 widths[leaf.start : leaf.stop] = kernel.widths(values).ravel()

@@ -229,3 +229,10 @@ def test_the_sound_model_passes():
     mk.Pathwise(GAUSSIAN).estimate(Cubic(), X, budget=BUDGET, rng=0)
     with pytest.raises(AssertionError, match="the model was called"):
         mk.Pathwise(GAUSSIAN).estimate(Untouchable(), X, budget=BUDGET, rng=0)
+
+
+def test_what_is_no_budget_and_what_is_no_kernel_are_named():
+    with pytest.raises(TypeError, match="budget=64 is not a budget"):
+        mk.Pathwise(mk.Gaussian(0.1)).estimate(Cubic(), np.ones(3), budget=64)
+    with pytest.raises(TypeError, match=r"smoothed by 0\.5, which is not a kernel"):
+        mk.Pathwise(0.5).estimate(Cubic(), np.ones(3))

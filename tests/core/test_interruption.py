@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -122,3 +123,11 @@ def test_other_errors_of_the_oracle_pass_through():
     for executor in (None, ThreadPoolExecutor(2)):
         with pytest.raises(RuntimeError, match="the endpoint is gone"):
             SMOOTH.estimate(Broken(), X, budget=BUDGET, executor=executor)
+
+
+def test_an_interrupt_crosses_to_another_process_with_what_it_carries():
+    estimate = prefix(64)
+    crossed = pickle.loads(pickle.dumps(mk.Interrupted(estimate, [estimate])))
+    np.testing.assert_array_equal(crossed.partial.gradient, estimate.gradient)
+    assert len(crossed.completed) == 1
+    assert str(crossed) == str(mk.Interrupted(estimate))
