@@ -60,9 +60,23 @@ class Kernel(ABC):
     def fisher_information(self) -> float:
         """E[score^2] of the standard form; infinite where the density jumps or ends in a kink."""
 
+    @property
+    def smoothness(self) -> float | None:
+        """The k of the class C^k of K on the line: infinite, or -1 where it jumps; None if not known."""
+        return None
+
+    @property
+    def moment_limit(self) -> float | None:
+        """Order below which every absolute moment of K exists; None if not known."""
+        return np.inf if np.isfinite(self.support[1]) else None
+
     @abstractmethod
     def density(self, t: Any) -> Floats:
         """K(t), elementwise."""
+
+    @abstractmethod
+    def cdf(self, t: Any) -> Floats:
+        """Mass below t, elementwise: the step function smoothed by K."""
 
     @abstractmethod
     def inverse_cdf(self, u: Any) -> Floats:

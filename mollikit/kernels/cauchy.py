@@ -23,9 +23,15 @@ class Cauchy(Kernel):
 
     variance = np.inf
     fisher_information = 0.5
+    smoothness = np.inf
+    moment_limit = 1.0
 
     def density(self, t: Any) -> Floats:
         return np.asarray(1 / (np.pi * (1 + np.square(t))))
+
+    def cdf(self, t: Any) -> Floats:
+        # atan2(1, -t) / pi keeps the lower tail's relative accuracy, as 1 / 2 + atan(t) / pi would not.
+        return np.asarray(np.arctan2(1.0, np.negative(t)) / np.pi)
 
     def inverse_cdf(self, u: Any) -> Floats:
         # -cot(pi u), from the nearer end, so that the tails keep their relative accuracy.

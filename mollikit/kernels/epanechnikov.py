@@ -24,9 +24,14 @@ class Epanechnikov(Kernel):
     variance = 0.2
     support = (-1.0, 1.0)
     fisher_information = np.inf
+    smoothness = 0
 
     def density(self, t: Any) -> Floats:
         return np.asarray(np.maximum(0.75 * (1 - np.square(t)), 0.0))
+
+    def cdf(self, t: Any) -> Floats:
+        inside = np.clip(t, -1.0, 1.0)
+        return np.asarray(np.square(1 + inside) * (2 - inside) / 4)
 
     def inverse_cdf(self, u: Any) -> Floats:
         # The root in [-1, 1] of t^3 - 3 t + 4 u - 2 = 0, by the sine of a third of an angle,

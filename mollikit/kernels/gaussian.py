@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from mollikit.kernels.base import Floats, Kernel
 from mollikit.pointsets import Normals, PointSet
@@ -23,10 +23,15 @@ class Gaussian(Kernel):
 
     variance = 1.0
     fisher_information = 1.0
+    smoothness = np.inf
+    moment_limit = np.inf
     view = Normals
 
     def density(self, t: Any) -> Floats:
         return np.asarray(np.exp(-0.5 * np.square(t)) / np.sqrt(2 * np.pi))
+
+    def cdf(self, t: Any) -> Floats:
+        return np.asarray(ndtr(t))
 
     def inverse_cdf(self, u: Any) -> Floats:
         return np.asarray(ndtri(u))

@@ -22,9 +22,15 @@ class HyperbolicSecant(Kernel):
 
     variance = np.pi**2 / 4
     fisher_information = 0.5
+    smoothness = np.inf
+    moment_limit = np.inf
 
     def density(self, t: Any) -> Floats:
         return np.asarray(_sech(t) / np.pi)
+
+    def cdf(self, t: Any) -> Floats:
+        tail = 2 / np.pi * np.arctan(np.exp(-np.abs(t)))
+        return np.asarray(np.where(np.asarray(t) < 0, tail, 1 - tail))
 
     def inverse_cdf(self, u: Any) -> Floats:
         u = np.asarray(u)

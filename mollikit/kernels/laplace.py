@@ -21,9 +21,15 @@ class Laplace(Kernel):
 
     variance = 2.0
     fisher_information = 1.0
+    smoothness = 0
+    moment_limit = np.inf
 
     def density(self, t: Any) -> Floats:
         return np.asarray(0.5 * np.exp(-np.abs(t)))
+
+    def cdf(self, t: Any) -> Floats:
+        tail = 0.5 * np.exp(-np.abs(t))
+        return np.asarray(np.where(np.asarray(t) < 0, tail, 1 - tail))
 
     def inverse_cdf(self, u: Any) -> Floats:
         u = np.asarray(u)

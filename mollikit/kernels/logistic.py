@@ -24,9 +24,14 @@ class Logistic(Kernel):
 
     variance = np.pi**2 / 3
     fisher_information = 1 / 3
+    smoothness = np.inf
+    moment_limit = np.inf
 
     def density(self, t: Any) -> Floats:
         return np.asarray(expit(t) * expit(np.negative(t)))
+
+    def cdf(self, t: Any) -> Floats:
+        return np.asarray(expit(t))
 
     def inverse_cdf(self, u: Any) -> Floats:
         return np.asarray(logit(u))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, kv, stdtrit, xlogy
+from scipy.special import gammaln, kv, stdtr, stdtrit, xlogy
 
 from mollikit.kernels.base import Floats, Kernel
 
@@ -33,6 +33,8 @@ class StudentT(Kernel):
 
     nu: float = 4.0
 
+    smoothness = np.inf
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (np.isfinite(self.nu) and self.nu > 0):
@@ -49,10 +51,17 @@ class StudentT(Kernel):
     def fisher_information(self) -> float:
         return (self.nu + 1) / (self.nu + 3)
 
+    @property
+    def moment_limit(self) -> float:
+        return self.nu
+
     def density(self, t: Any) -> Floats:
         nu = self.nu
         constant = np.exp(gammaln((nu + 1) / 2) - gammaln(nu / 2)) / np.sqrt(nu * np.pi)
         return np.asarray(constant * (1 + np.square(t) / nu) ** (-(nu + 1) / 2))
+
+    def cdf(self, t: Any) -> Floats:
+        return np.asarray(stdtr(self.nu, t))
 
     def inverse_cdf(self, u: Any) -> Floats:
         u = np.asarray(u)

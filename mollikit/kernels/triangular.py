@@ -25,9 +25,14 @@ class Triangular(Kernel):
     variance = 1 / 6
     support = (-1.0, 1.0)
     fisher_information = np.inf
+    smoothness = 0
 
     def density(self, t: Any) -> Floats:
         return np.asarray(np.maximum(1 - np.abs(t), 0.0))
+
+    def cdf(self, t: Any) -> Floats:
+        tail = 0.5 * np.square(np.maximum(1 - np.abs(t), 0.0))
+        return np.asarray(np.where(np.asarray(t) < 0, tail, 1 - tail))
 
     def inverse_cdf(self, u: Any) -> Floats:
         u = np.asarray(u)

@@ -24,9 +24,13 @@ class Uniform(Kernel):
     variance = 1 / 3
     support = (-1.0, 1.0)
     fisher_information = np.inf
+    smoothness = -1
 
     def density(self, t: Any) -> Floats:
         return np.where(np.abs(t) <= 1, 0.5, 0.0)
+
+    def cdf(self, t: Any) -> Floats:
+        return np.asarray(np.clip((1 + np.asarray(t)) / 2, 0, 1))
 
     def inverse_cdf(self, u: Any) -> Floats:
         return 2 * np.asarray(u) - 1
