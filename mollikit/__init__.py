@@ -33,7 +33,19 @@ from mollikit.kernels import (
 )
 from mollikit.oracles import Anchored, GradientOracle, ModelFile, ValueOracle
 from mollikit.progress import Progress, ProgressBar
-from mollikit.samplers import Antithetic, Independent, LatinHypercube, Recentred, Sampler, Sobol
+from mollikit.samplers import (
+    Antithetic,
+    Halton,
+    Independent,
+    LatinHypercube,
+    Lattice,
+    LocalBlocks,
+    Orthogonal,
+    Recentred,
+    Sampler,
+    Sobol,
+    WhitenedBlocks,
+)
 from mollikit.scales import OfMagnitude, OfRange, Scale, Width, WithinBounds
 from mollikit.views import ChannelSum, Input, Pool, View
 
@@ -54,6 +66,7 @@ __all__ = [
     "Evaluations",
     "Gaussian",
     "GradientOracle",
+    "Halton",
     "HyperbolicSecant",
     "InBasis",
     "Independent",
@@ -62,11 +75,14 @@ __all__ = [
     "Kernel",
     "Laplace",
     "LatinHypercube",
+    "Lattice",
+    "LocalBlocks",
     "Logistic",
     "Measurement",
     "ModelFile",
     "OfMagnitude",
     "OfRange",
+    "Orthogonal",
     "Pathwise",
     "Pool",
     "Progress",
@@ -85,6 +101,7 @@ __all__ = [
     "Uniform",
     "ValueOracle",
     "View",
+    "WhitenedBlocks",
     "Width",
     "WithinBounds",
     "__version__",

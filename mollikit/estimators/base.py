@@ -282,6 +282,7 @@ class Estimator(ABC):
         self._check(perturbation)
         sampler = self._groups()
         sampler.check(perturbation.dimension)
+        sampler.check_grid(perturbation.shape)
         self._check_budget(budget, perturbation.dimension)
         budget.check(sampler.group_size(perturbation.dimension), views)
         _check_views(views, layout)

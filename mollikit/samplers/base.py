@@ -26,6 +26,9 @@ class Sampler(ABC):
     def check(self, dimension: int) -> None:  # noqa: B027 - most samplers have no limit
         """Raise ValueError, naming the limit, where the sampler cannot serve this many coordinates."""
 
+    def check_grid(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most samplers do not look at it
+        """Raise ValueError where the sampler needs a grid of the moving coordinates and they have none."""
+
     @abstractmethod
     def draw(
         self,
@@ -59,7 +62,11 @@ class Sampler(ABC):
 
 def open_uniforms(rng: np.random.Generator, size: tuple[int, ...], bits: int = 52) -> NDArray[np.float64]:
     """Uniforms on the grid (k + 1/2) 2^-bits: never 0 or 1, and 1 - u lies on the grid, exactly."""
-    words = rng.bit_generator.random_raw(size)
+    return cube_of_words(rng.bit_generator.random_raw(size), bits)
+
+
+def cube_of_words(words: NDArray[np.uint64], bits: int = 52) -> NDArray[np.float64]:
+    """Uniforms from the leading bits of 64-bit words, which are overwritten."""
     words >>= np.uint64(64 - bits)
     u = words.astype(np.float64)
     u += 0.5

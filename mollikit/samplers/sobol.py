@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit.pointsets import Normals, PointSet, Uniforms
-from mollikit.samplers.base import Sampler
+from mollikit.samplers.base import Sampler, cube_of_words
 from mollikit.samplers.quantiles import seen_as
 
 _BITS = 52
@@ -80,20 +80,16 @@ class Sobol(Sampler):
     ) -> PointSet:
         dimension = int(np.prod(shape))
         net = _scrambled_net(self.group_size(dimension), dimension)
-        shifts = np.right_shift(
-            rng.integers(0, 1 << 64, (groups, 1, dimension), np.uint64), np.uint64(64 - _BITS)
-        )
-        u = np.bitwise_xor(net, shifts).astype(np.float64)
-        u += 0.5
-        u *= 2.0**-_BITS
-        return seen_as(view, u.reshape(groups, -1, *shape), dtype)
+        words = np.bitwise_xor(net, rng.bit_generator.random_raw((groups, 1, dimension)))
+        return seen_as(view, cube_of_words(words, _BITS).reshape(groups, -1, *shape), dtype)
 
 
 @lru_cache(maxsize=2)
 def _scrambled_net(points: int, dimension: int) -> NDArray[np.uint64]:
+    """Return the scrambled net as fractions of 2^64, which a digital shift moves by exclusive or."""
     from scipy.stats import qmc
 
     engine = qmc.Sobol(dimension, scramble=True, bits=_BITS, rng=np.random.default_rng(0))
-    net = np.ldexp(engine.random(points), _BITS).astype(np.uint64)
+    net = np.ldexp(engine.random(points), 64).astype(np.uint64)
     net.setflags(write=False)
     return net
