@@ -32,7 +32,8 @@ class Secant(FromValues):
 
     With any other symmetric unimodal kernel they are the coordinate axes, the radii have the density
     -2 r K'(r), and the other coordinates are jittered by the kernel, alike for both ends of a secant.
-    For the uniform kernel the ends lie on opposite faces of the box. Widths for each coordinate stretch the frame.
+    For the uniform kernel the ends lie on opposite faces of the box. Widths that differ between the
+    coordinates stretch the frame.
 
     Both are exact for linear f, and the frames for quadratic f too. On smooth models the error is far
     below that of `ScoreFunction` at equal evaluations; on a model that jumps it stays unbiased, though
