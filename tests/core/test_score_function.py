@@ -88,7 +88,7 @@ def test_a_baseline_of_ones_own_value_would_be_found():
     assert not is_unbiased(run(OwnMean(mk.Gaussian(WIDTHS), baseline=4)), truth)
 
 
-def test_a_baseline_from_tied_points_would_be_found(monkeypatch):
+def test_a_baseline_from_tied_points_would_be_found():
     # A recentred group torn into units of one point: each baseline then depends on its point.
     class Torn(mk.ScoreFunction):
         def _groups(self):
