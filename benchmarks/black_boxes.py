@@ -119,7 +119,7 @@ def table(of: Case, groups: int) -> list[str]:
         spread = gain * np.hypot(first.spread / first.error, row.spread / row.error)
         lines.append(
             f"| {row.name} | {np.sqrt(row.error):.4f} | {row.error:.5f} ({row.spread:.5f}) | "
-            f"**{gain:.1f}** ({spread:.1f}) | {row.deviation:.2f} | {1000 * row.seconds:.0f} |"
+            f"**{gain:.1f}** ({spread:.1f}) | {row.deviation:.2f} | {1000 * row.seconds:.1f} |"
         )
     return lines
 

@@ -72,7 +72,7 @@ class Estimate:
     output : Measurement or None
         The smoothed value of the model, where the oracle gives values.
     n_evaluations : int
-        Gradients that entered the estimate.
+        Evaluations of the model that entered the estimate.
     stopped : str
         The budget that ended the run, or "interrupted".
     partial : bool
