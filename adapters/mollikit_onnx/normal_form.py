@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import (
     ModelProto,
+    NodeProto,
     TensorProto,
     TypeProto,
     helper,
@@ -24,6 +25,8 @@ from mollikit_onnx.pruning import without_weights
 # parameters as inputs. The upper ends are what onnxruntime 1.31 runs.
 LOWEST_OPSET, HIGHEST_OPSET = 18, 26
 LOWEST_IR, HIGHEST_IR = 8, 13
+# Before, onnx infers one window too many where ceil_mode lets the last one start in the pads.
+_CEIL_OPSET = 22
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ def normal_form(model: ModelProto, variables: Collection[str]) -> NormalForm:
     return NormalForm(skeleton, weights, types, values)
 
 
+def _rounds_up(node: NodeProto) -> bool:
+    return any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
+
+
 def _is_small(weight: TensorProto) -> bool:
     return int(np.prod(weight.dims)) <= SMALL and weight.data_location != TensorProto.EXTERNAL
 
@@ -100,13 +107,20 @@ def _at_known_opset(model: ModelProto) -> ModelProto:
     version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), None)
     if version is None:
         raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
-    if LOWEST_OPSET <= version <= HIGHEST_OPSET:
+    lowest = _CEIL_OPSET if any(_rounds_up(node) for node in model.graph.node) else LOWEST_OPSET
+    if lowest <= version <= HIGHEST_OPSET:
         return model
-    wanted = LOWEST_OPSET if version < LOWEST_OPSET else HIGHEST_OPSET
+    wanted = lowest if version < lowest else HIGHEST_OPSET
     try:
-        return version_converter.convert_version(model, wanted)
+        converted = version_converter.convert_version(model, wanted)
     except Exception as error:
         raise OpsetError(
             f"the model is of opset {version}, and onnx's version converter cannot bring it to {wanted}: "
             f"{error}. Export it again at opset {wanted}"
         ) from error
+    # The converter writes down what it infers at the old version.
+    del converted.graph.value_info[:], converted.graph.output[:]
+    if lowest != _CEIL_OPSET:
+        converted.graph.value_info.extend(model.graph.value_info)
+    converted.graph.output.extend(model.graph.output)
+    return converted

@@ -148,16 +148,11 @@ class Windows:
     def _cut(self, widened: Tensor, g: Tensor, x: Tensor) -> Tensor:
         """Cut the axes to the input's sizes where these were not known beforehand."""
         rank = len(self.kernel)
-        known = [
-            isinstance(n, int) and isinstance(m, int)
-            for n, m in zip(_spatial(x, rank), _spatial(g, rank), strict=True)
-        ]
+        sizes = zip(_spatial(x, rank), _spatial(g, rank), strict=True)
         axes = [
-            axis
-            for axis, (fits, stride) in enumerate(zip(known, self.strides, strict=True), start=2)
-            if not fits and stride > 1
+            k for k, (n, m) in enumerate(sizes, start=2) if not (isinstance(n, int) and isinstance(m, int))
         ]
-        if not axes:
+        if not axes or all(stride == 1 for stride in self.strides):
             return widened
         return widened.op("Slice", [0] * len(axes), x.dims().op("Gather", axes), axes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,39 +74,60 @@ class ConvTranspose(OpRun):
         return (y[(slice(None), slice(None), *kept)],)
 
 
+def pooled_over(x: np.ndarray, attributes: dict[str, Any]) -> Iterator[tuple[tuple[int, ...], Any, int]]:
+    """Place of each window in the output, the index of what it sees, its number of taps with pads."""
+    rank = x.ndim - 2
+    strides = attributes["strides"] or [1] * rank
+    dilations = attributes["dilations"] or [1] * rank
+    pads = attributes["pads"] or [0] * (2 * rank)
+    axes = []
+    for n, k, s, d, b, e in zip(
+        x.shape[2:], attributes["kernel_shape"], strides, dilations, pads[:rank], pads[rank:], strict=True
+    ):
+        room = n + b + e - d * (k - 1) - 1
+        size = (-(-room // s) if attributes["ceil_mode"] else room // s) + 1
+        # A window that would start behind the input is left out.
+        size -= attributes["ceil_mode"] == 1 and (size - 1) * s >= n + b
+        axes.append([[t for j in range(k) if (t := i * s - b + j * d) < n + e] for i in range(size)])
+    for place in itertools.product(*(range(len(axis)) for axis in axes)):
+        taps = [axis[i] for axis, i in zip(axes, place, strict=True)]
+        inside = [[t for t in along if 0 <= t < n] for along, n in zip(taps, x.shape[2:], strict=True)]
+        yield (
+            place,
+            (slice(None), slice(None), *np.ix_(*inside)),
+            int(np.prod([len(along) for along in taps])),
+        )
+
+
+class AveragePool(OpRun):
+    """onnx's counts pads that dilated windows see."""
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:
+        parts = {}
+        for place, window, count in pooled_over(x, attributes):
+            seen = x[window].reshape(*x.shape[:2], -1)
+            parts[place] = seen.sum(-1) / (count if attributes["count_include_pad"] else seen.shape[-1])
+        return (_gathered(parts, x),)
+
+
 class MaxPool(OpRun):
     """onnx's gives wrong indices in one dimension."""
 
     def _run(self, x: np.ndarray, **attributes: Any) -> tuple[np.ndarray, np.ndarray]:
-        rank = x.ndim - 2
-        kernel = attributes["kernel_shape"]
-        strides = attributes["strides"] or [1] * rank
-        dilations = attributes["dilations"] or [1] * rank
-        pads = attributes["pads"] or [0] * (2 * rank)
-        sizes = []
-        for axis, (n, k, s, d) in enumerate(zip(x.shape[2:], kernel, strides, dilations, strict=True)):
-            room = n + pads[axis] + pads[rank + axis] - d * (k - 1) - 1
-            size = (-(-room // s) if attributes["ceil_mode"] else room // s) + 1
-            sizes.append(size - (attributes["ceil_mode"] == 1 and (size - 1) * s >= n + pads[axis]))
         numbers = np.arange(x.size).reshape(x.shape)
-        y = np.empty((*x.shape[:2], *sizes), x.dtype)
-        indices = np.empty(y.shape, np.int64)
-        for place in itertools.product(*map(range, sizes)):
-            taps = [
-                [t for j in range(k) if 0 <= (t := i * s - b + j * d) < n]
-                for i, k, s, d, b, n in zip(
-                    place, kernel, strides, dilations, pads[:rank], x.shape[2:], strict=True
-                )
-            ]
-            window = (slice(None), slice(None), *np.ix_(*taps))
-            values = x[window].reshape(*x.shape[:2], -1)
-            first = values.argmax(-1)[..., None]
-            y[(..., *place)] = np.take_along_axis(values, first, -1)[..., 0]
-            indices[(..., *place)] = np.take_along_axis(numbers[window].reshape(values.shape), first, -1)[
-                ..., 0
-            ]
-        return y, indices
+        largest, where = {}, {}
+        for place, window, _ in pooled_over(x, attributes):
+            seen = x[window].reshape(*x.shape[:2], -1)
+            first = seen.argmax(-1)[..., None]
+            largest[place] = np.take_along_axis(seen, first, -1)[..., 0]
+            where[place] = np.take_along_axis(numbers[window].reshape(seen.shape), first, -1)[..., 0]
+        return _gathered(largest, x), _gathered(where, x)
+
+
+def _gathered(parts: dict[tuple[int, ...], np.ndarray], x: np.ndarray) -> np.ndarray:
+    sizes = [last + 1 for last in max(parts)]
+    return np.stack(list(parts.values()), -1).reshape(*x.shape[:2], *sizes)
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(model, new_ops=[Erf, Gelu, Pad, ConvTranspose, MaxPool])
+    return ReferenceEvaluator(model, new_ops=[Erf, Gelu, Pad, ConvTranspose, AveragePool, MaxPool])
