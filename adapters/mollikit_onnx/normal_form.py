@@ -99,6 +99,9 @@ def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
         elif name not in declared:
             skeleton.graph.input.append(helper.make_tensor_value_info(name, weight.data_type, weight.dims))
     skeleton.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for node in skeleton.graph.node:
+        # The default domain has two spellings.
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
     skeleton.ir_version = max(model.ir_version, 4)
     return skeleton, weights
 

@@ -252,6 +252,16 @@ def test_operator_without_rule_is_refused_by_name() -> None:
     )
 
 
+def test_default_domain_has_two_spellings() -> None:
+    model = parsed(SHARED)
+    model.opset_import[0].domain = "ai.onnx"
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    x = np.ones((2, 3))
+    feeds = {"x": x, "y.cotangent": x}
+    np.testing.assert_array_equal(gradients(model, feeds, ["x"]), gradients(parsed(SHARED), feeds, ["x"]))
+
+
 def test_operator_without_rule_off_the_path_does_not_matter() -> None:
     vjp(parsed(CUSTOM % "z", more=', "com.example" : 1'), ["x"], ["y"])
 

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 with its ImageNet weights, against PyTorch's autograd as a second, independent path."""
+"""Whole networks, EfficientNet-Lite0 among them, against PyTorch's autograd as a second path."""
 
 import io
 import warnings
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from mollikit_onnx import pruned, vjp
 
@@ -26,13 +27,13 @@ def network():
         return architecture.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
 
 
-def exported(network, dtype) -> onnx.ModelProto:
+def exported(network, dtype, size: int = SIZE) -> onnx.ModelProto:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.to(dtype),
-            torch.zeros(2, 3, SIZE, SIZE, dtype=dtype),
+            torch.zeros(2, 3, size, size, dtype=dtype),
             buffer,
             dynamo=False,
             opset_version=17,
@@ -78,3 +79,100 @@ def test_agrees_with_autograd_on_onnxruntime(network) -> None:
     error = np.sqrt(((got - expected) ** 2).sum(axes) / (expected**2).sum(axes))
     assert np.median(error) <= 1e-5
     assert error.max() <= 1e-2
+
+
+class Residual(torch.nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers = torch.nn
+        self.main = layers.Sequential(
+            layers.Conv2d(channels, channels, 3, padding=1, bias=False),
+            layers.BatchNorm2d(channels),
+            layers.ReLU(),
+            layers.Conv2d(channels, channels, 3, padding=1, bias=False),
+            layers.BatchNorm2d(channels),
+        )
+
+    def forward(self, x):
+        return torch.relu(x + self.main(x))
+
+
+def resnet_like():
+    layers = torch.nn
+    return layers.Sequential(
+        layers.Conv2d(3, 8, 7, stride=2, padding=3, bias=False),
+        layers.BatchNorm2d(8),
+        layers.ReLU(),
+        layers.MaxPool2d(3, 2, 1),
+        Residual(8),
+        layers.Conv2d(8, 12, 3, stride=2, padding=1),
+        layers.ReLU6(),
+        Residual(12),
+        layers.AdaptiveAvgPool2d(1),
+        layers.Flatten(),
+        layers.Linear(12, 5),
+    )
+
+
+def vgg_like():
+    layers = torch.nn
+    return layers.Sequential(
+        layers.Conv2d(3, 6, 3, padding=1),
+        layers.ReLU(),
+        layers.MaxPool2d(2),
+        layers.Conv2d(6, 8, 3, padding=1),
+        layers.SiLU(),
+        layers.AvgPool2d(2),
+        layers.Flatten(),
+        layers.Linear(8 * 8 * 8, 10),
+        layers.Dropout(),
+        layers.LeakyReLU(),
+        layers.Linear(10, 5),
+        layers.LogSoftmax(-1),
+    )
+
+
+def mlp():
+    layers = torch.nn
+    return layers.Sequential(
+        layers.Flatten(),
+        layers.Linear(3 * 32 * 32, 16),
+        layers.GELU(),
+        layers.Linear(16, 16),
+        layers.Hardswish(),
+        layers.Linear(16, 5),
+        layers.Softmax(-1),
+    )
+
+
+@pytest.mark.parametrize("architecture", [resnet_like, vgg_like, mlp])
+def test_small_architectures_agree_with_autograd(architecture) -> None:
+    torch.manual_seed(0)
+    network = architecture().to(torch.float64)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_()
+                layer.running_var.uniform_(0.5, 2)
+    network.eval()
+    rng = np.random.default_rng(0)
+    x, cotangent = rng.standard_normal((3, 3, 32, 32)), rng.standard_normal((3, 5))
+    expected = autograd(network, x, cotangent)
+    gradient = pruned(vjp(exported(network, torch.float64, 32), ["image"], ["logits"]), ["image.gradient"])
+    (exact,) = evaluator(gradient).run(None, {"image": x, "logits.cotangent": cotangent})
+    # ONNX keeps the slopes of LeakyRelu and HardSwish in float32, whose spacing is 6e-8.
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+    narrow = pruned(vjp(exported(network, torch.float32, 32), ["image"], ["logits"]), ["image.gradient"])
+    feeds = {"image": x.astype(np.float32), "logits.cotangent": cotangent.astype(np.float32)}
+    (single,) = run_onnxruntime(narrow, feeds)
+    np.testing.assert_allclose(single, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_onnxruntime_folds_what_depends_on_weights_alone(network, tmp_path) -> None:
+    gradient = pruned(vjp(exported(network, torch.float32), ["image"], ["logits"]), ["image.gradient"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(gradient.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    left = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert not left & {"Transpose", "Slice", "Sqrt", "Div", "Pad", "BatchNormalization", "ReduceSum"}

@@ -9,5 +9,5 @@ constant_by_law(
     "And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or"
 )
 constant_by_law("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Xor")
-# Values that depend on their inputs' shape or type alone.
-constant_by_law("Bernoulli", "ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike", "Range")
+# Values that depend on the shape or type of the input alone.
+constant_by_law("ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike")
