@@ -1,4 +1,4 @@
-"""The command line: ``mollikit explain MODEL INPUT...``."""
+"""The command line: ``mollikit explain MODEL INPUT...`` and ``mollikit kernels``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mollikit.cli.arguments import build_parser
+from mollikit.cli.arguments import KERNELS, build_parser
 from mollikit.cli.explain import explain_inputs
+from mollikit.cli.kernels import show_kernels
 
 # What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = build_parser().parse_args(arguments)
     try:
+        if asked.command == "kernels":
+            show_kernels(asked, KERNELS)
+            return 0
         return INTERRUPTED if explain_inputs(asked).interrupted else 0
     except KeyboardInterrupt:
         print("mollikit: interrupted before there was anything to write", file=sys.stderr)

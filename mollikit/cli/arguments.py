@@ -36,8 +36,9 @@ from mollikit import (
     WithinBounds,
     __version__,
 )
+from mollikit.cli import kernels
 
-_KERNELS: dict[str, Callable[[Scale], Kernel]] = {
+KERNELS: dict[str, Callable[[Scale], Kernel]] = {
     "gaussian": Gaussian,
     "bump": Bump,
     "cauchy": Cauchy,
@@ -67,14 +68,14 @@ def kernel(text: str) -> Callable[[Scale], Kernel]:
         If there is no such kernel.
     """
     name, colon, nu = text.partition(":")
-    if not colon and name in _KERNELS:
-        return _KERNELS[name]
+    if not colon and name in KERNELS:
+        return KERNELS[name]
     degrees = _numbers(nu)
     if name == "student-t" and len(degrees) == 1:
         StudentT(1.0, nu=degrees[0])
         return partial(StudentT, nu=degrees[0])
     raise ValueError(
-        f"{text!r} is not a kernel: choose among {', '.join(_KERNELS)} "
+        f"{text!r} is not a kernel: choose among {', '.join(KERNELS)} "
         "(or student-t:NU, with its degrees of freedom)"
     )
 
@@ -154,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mollikit", description="Smoothed gradients of neural networks, with error bars."
     )
     parser.add_argument("--version", action="version", version=f"mollikit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_explain(
         commands.add_parser(
             "explain",
@@ -164,6 +165,13 @@ def build_parser() -> argparse.ArgumentParser:
             "that is needed to repeat it. DIR is written whole or not at all.",
             epilog="exit codes: 0 done; 1 the model, an input or the folder is at fault; 2 wrong usage; "
             "130 interrupted (what was computed is written, and marked)",
+        )
+    )
+    kernels.add_arguments(
+        commands.add_parser(
+            "kernels",
+            help="the kernels, with the axioms that they satisfy",
+            description="Print each kernel with the axioms of a mollifier and of an approximate identity.",
         )
     )
     return parser
@@ -195,7 +203,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
         type=_checked(kernel),
         default="gaussian",
         metavar="NAME",
-        help=f"{', '.join(_KERNELS)} (default: gaussian)",
+        help=f"{', '.join(KERNELS)} (default: gaussian)",
     )
     smoothing(
         "--scale",

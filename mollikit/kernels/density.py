@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mollikit.kernels.base import Floats, Kernel
-from mollikit.kernels.measured import holder_exponent, moment_limit
+from mollikit.kernels.measured import holder_exponent, integral, moment_limit
 from mollikit.scales import Scale
 
 # Asked of the numerical inverse CDF, in u: far below what any sample can tell.
 _U_RESOLUTION = 1e-12
 # The largest error in u with which a kernel is accepted: 1e16 samples would be needed to see it.
 _U_TOLERANCE = 1e-8
-# Of an integral, relative: what quadrature must promise for a number to be given.
-_INTEGRAL_TOLERANCE = 1e-7
 # Of the tail: below it the quantiles that PINV tabulates leave the range where it converges.
 _LEAST_POWER = 2.0
 _PROBES = np.concatenate([[0.0], np.geomspace(1e-18, 1e9, 1081)])
@@ -140,25 +138,17 @@ class Density(Kernel):
         return round(float(np.log10(far / near)) / 2, 3) if near > 0 else np.inf
 
     def _integral(self, function: Callable[[float], float], low: float = 0.0) -> float:
-        """Integrate from ``low`` >= 0 to the end of the support, in units of the length and by decades.
+        """Integrate from ``low`` >= 0 to the end of the support.
 
         Raises
         ------
         ArithmeticError
             If the integral does not converge to 1e-7.
         """
-        from scipy.integrate import quad
-
-        unit, value, error, told = max(self.length, low), 0.0, 0.0, ""
-        ends = [low / unit, *(x for x in (0.1, 1.0, 10.0, 100.0) if low < x * unit < self.reach)]
-        for start, stop in itertools.pairwise([*ends, self.reach / unit]):
-            # With full_output a message comes in place of a warning.
-            part = quad(lambda x: unit * function(unit * x), start, stop, limit=400, full_output=1)
-            value, error = value + float(part[0]), error + float(part[1])
-            told = str(part[3]).splitlines()[0] if len(part) > 3 else told
-        if not np.isfinite(value) or (told and error > _INTEGRAL_TOLERANCE * abs(value)):
-            raise ArithmeticError(told or "it overflows")
-        return value
+        found = integral(function, low, self.reach, max(self.length, low))
+        if not found.converged:
+            raise ArithmeticError(found.complaint or "it overflows")
+        return found.value
 
     @cached_property
     def _inversion(self) -> Any:

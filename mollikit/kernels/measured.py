@@ -1,7 +1,8 @@
-"""What can be measured of a density that does not state it: how its tail falls, and how smooth it is."""
+"""What can be measured of a density that does not state it: its integrals, its tail, its smoothness."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ _ORDER = 4
 _COARSEST, _FINEST = 5, 9
 # Where the tail's power is read, in lengths: far enough that the next term of a power law is below 1e-7.
 _FAR = (1e7, 1e8)
+# Of an integral, relative: what quadrature must promise for a number to be given.
+_INTEGRAL_TOLERANCE = 1e-7
 # A fit closer than this to a whole number is that number.
 _DIGITS = 4
 
@@ -33,6 +36,41 @@ def moment_limit(density: DensityFunction, length: float, reach: float) -> float
         return np.inf
     power = np.log(near / far) / np.log(_FAR[1] / _FAR[0])
     return max(round(float(power) - 1, _DIGITS), 0.0)
+
+
+@dataclass(frozen=True)
+class Integral:
+    """An integral by quadrature, with the error that QUADPACK states.
+
+    Attributes
+    ----------
+    complaint : str
+        What QUADPACK said where it did not reach its tolerance; empty where it did.
+    """
+
+    value: float
+    error: float
+    complaint: str
+
+    @property
+    def converged(self) -> bool:
+        """Whether it is finite and known to 1e-7 of itself, or QUADPACK was content."""
+        known = not self.complaint or self.error <= _INTEGRAL_TOLERANCE * abs(self.value)
+        return bool(np.isfinite(self.value) and known)
+
+
+def integral(function: Callable[[float], float], low: float, high: float, length: float) -> Integral:
+    """Integrate from ``low`` >= 0 to ``high``, in units of a length and by its decades."""
+    from scipy.integrate import quad
+
+    value, error, complaint = 0.0, 0.0, ""
+    ends = [low / length, *(x for x in (0.1, 1.0, 10.0, 100.0) if low < x * length < high), high / length]
+    for start, stop in itertools.pairwise(ends):
+        # With full_output a message comes in place of a warning.
+        part = quad(lambda x: length * function(length * x), start, stop, limit=400, full_output=1)
+        value, error = value + float(part[0]), error + float(part[1])
+        complaint = str(part[3]).splitlines()[0] if len(part) > 3 else complaint
+    return Integral(value, error, complaint)
 
 
 @dataclass(frozen=True)
