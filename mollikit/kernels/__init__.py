@@ -3,8 +3,9 @@
 from mollikit.kernels.base import Kernel
 from mollikit.kernels.bump import Bump
 from mollikit.kernels.cauchy import Cauchy
-from mollikit.kernels.density import Density, from_density
+from mollikit.kernels.density import Density
 from mollikit.kernels.epanechnikov import Epanechnikov
+from mollikit.kernels.formula import from_density
 from mollikit.kernels.gaussian import Gaussian
 from mollikit.kernels.hyperbolic_secant import HyperbolicSecant
 from mollikit.kernels.laplace import Laplace

@@ -20,6 +20,8 @@ _COARSEST, _FINEST = 5, 9
 _FAR = (1e7, 1e8)
 # Of an integral, relative: what quadrature must promise for a number to be given.
 _INTEGRAL_TOLERANCE = 1e-7
+# And what it is asked for.
+_ASKED = 1e-10
 # A fit closer than this to a whole number is that number.
 _DIGITS = 4
 
@@ -67,7 +69,15 @@ def integral(function: Callable[[float], float], low: float, high: float, length
     ends = [low / length, *(x for x in (0.1, 1.0, 10.0, 100.0) if low < x * length < high), high / length]
     for start, stop in itertools.pairwise(ends):
         # With full_output a message comes in place of a warning.
-        part = quad(lambda x: length * function(length * x), start, stop, limit=400, full_output=1)
+        part = quad(
+            lambda x: length * function(length * x),
+            start,
+            stop,
+            epsabs=0,
+            epsrel=_ASKED,
+            limit=400,
+            full_output=1,
+        )
         value, error = value + float(part[0]), error + float(part[1])
         complaint = str(part[3]).splitlines()[0] if len(part) > 3 else complaint
     return Integral(value, error, complaint)
