@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mollikit.oracles import Array, Points
+from mollikit_torch.batches import Batch, Shape, one_row
+from mollikit_torch.diagnosis import Trace, refuse_not_finite
+from mollikit_torch.layers import check_layer, recorded, replaced
+from mollikit_torch.memory_format import MemoryFormat
+from mollikit_torch.pickling import check_picklable
+from mollikit_torch.replicas import Compiled, Function, Replicas, Source
+from mollikit_torch.selection import Output, Target, check_target, chosen, row_values, tensor_output, top
+from mollikit_torch.tensors import array_of, computing, tensor_of
+
+
+class TorchOracle:
+    """A PyTorch model as an oracle: values and gradients of one scalar a row.
+
+    The oracle calls copies of the module, one a thread, that share its weights; nothing of the caller's
+    module is ever written, and weights trained in place are seen by the next call. Modes and hooks are
+    those at the time the oracle was made. A plain function is called as it is: what it closes over is its own
+    affair. The caller's grad mode, inference mode and autocast do not reach the model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or callable
+        Called with an array of points as its first argument, or with a mapping of points by keyword, and
+        with the held arrays by keyword. A module must be in eval mode.
+    target : int, tuple of int, callable, "top" or None
+        What to explain of an output (m, ...): a class of an output (m, n_classes); an index per axis
+        behind the batch; a function from the output to one scalar a row, shape (m,); None where there is
+        one already. "top" is the largest element on the clean input, fixed by `anchored`. An array ``target``
+        held with the rows, integers (m,) or (m, n_axes), takes precedence over an index.
+    output : int, str or callable, optional
+        Which of several outputs: its place, its key or attribute, or a function that takes it out.
+    layer : str, optional
+        Name of a submodule whose output the points replace, such as the embeddings of a token model; all
+        of the model's arguments are held then. `layer_output` gives the points of an input.
+    device : torch.device or str, optional
+        Where the model runs, by default where its parameters are. On another device the weights are copied.
+    dtype : torch.dtype, optional
+        Of the points and held floats, by default that of the module's parameters; a function gets the points'
+        own.
+    memory_format : torch.memory_format, optional
+        Of inputs with 4 axes. By default ``channels_last`` on the CPU, unless the model cannot take
+        it (a ``view`` of its features), and contiguous elsewhere.
+    autocast : torch.dtype, optional
+        Run under autocast to this dtype; gradients lose digits accordingly.
+    compile : bool
+        Compile the copy by torch.compile, at the first call of each process.
+    input_shapes : mapping of tuple, optional
+        Shapes of the model's smoothed inputs by name, without the batch axis, None where open. Points are
+        checked against them, and come by keyword.
+
+    Raises
+    ------
+    ValueError
+        A layer is in train mode, a name or a target is not the model's, or weights have no data yet.
+    TypeError
+        The model is neither, cannot be copied, or the target is of no known kind.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> oracle = TorchOracle(torch.nn.Sequential(torch.nn.Linear(3, 2)).eval(), target=1)
+    >>> values, gradients = oracle.value_and_gradient(np.ones((4, 3), np.float32))
+    >>> values.shape, gradients.shape
+    ((4,), (4, 3))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., Any],
+        *,
+        target: Target | Literal["top"] = None,
+        output: Output = None,
+        layer: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        memory_format: torch.memory_format | None = None,
+        autocast: torch.dtype | None = None,
+        compile: bool = False,  # noqa: A002 - torch's own word for it
+        input_shapes: Mapping[str, Shape] | None = None,
+    ) -> None:
+        if not callable(model):
+            raise TypeError(f"model is a torch.nn.Module or a function, and got a {type(model).__name__}")
+        check_target(target)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype={dtype}: points are floats")
+        if (layer is not None or compile) and not isinstance(model, nn.Module):
+            raise ValueError("layer= and compile= are for a torch.nn.Module, and the model is a function")
+        if layer is not None and compile:
+            raise ValueError("layer= needs hooks that a compiled model does not have: leave compile= out")
+        wanted = None if device is None else torch.device(device)
+        self._source: Source
+        if isinstance(model, nn.Module):
+            if layer is not None:
+                check_layer(model, layer)
+            self._source = (Compiled if compile else Replicas)(model, wanted)
+            tensors = [*self._source.master.parameters(), *self._source.master.buffers()]
+            floats = (t.dtype for t in tensors if t.is_floating_point())
+            dtype = dtype or next(floats, None)
+            wanted = wanted or next((t.device for t in tensors), None)
+        else:
+            self._source = Function(model)
+        self._name = type(model).__name__ if isinstance(model, nn.Module) else _name(model)
+        self._target, self._output, self._layer = target, output, layer
+        self._device, self._dtype = wanted or torch.device("cpu"), dtype
+        self._format = MemoryFormat(memory_format, self._device)
+        self._autocast, self._compiled = autocast, compile
+        self._shapes: dict[str, Shape] = {k: tuple(v) for k, v in (input_shapes or {}).items()}
+
+    @property
+    def input_shapes(self) -> Mapping[str, Shape]:
+        """Shape of each input to be smoothed, without the batch axis, where it was given; empty otherwise."""
+        return dict(self._shapes)
+
+    def anchored(self, inputs: Any, **held: Array) -> TorchOracle:
+        """Return this oracle with the target ``"top"`` fixed on the clean input; the weights are shared.
+
+        Parameters
+        ----------
+        inputs : array (*shape) or mapping of such arrays
+            One input, without the batch axis.
+        **held : array
+            The model's other inputs for it, without the batch axis too.
+        """
+        if self._target != "top" or "target" in held:
+            return self
+        anchored = copy.copy(self)
+        anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
+        return anchored
+
+    def predict(self, points: Points, **held: Array) -> Array:
+        """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An input does not fit, or the output is not one tensor of m rows: choose by ``output=``.
+        MemoryError
+            PyTorch found no memory for the batch.
+        """
+        held.pop("target", None)
+        batch = self._batch(points, held)
+        return self._predicted(batch) if batch.rows else self._predicted(batch.zeros())[:0]
+
+    def value(self, points: Points, **held: Array) -> Array:
+        """Return the values (m,) of the target on a batch of points, without gradients.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `value_and_gradient`.
+        """
+        by_row = held.pop("target", None)
+        batch = self._batch(points, held)
+        if batch.rows == 0:
+            return array_of(next(iter(batch.points.values())).new_zeros(0))
+
+        def values(form: torch.memory_format) -> Array:
+            with computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast):
+                output = self._outputs(batch, batch.points, form)
+                return array_of(row_values(output, self._target, by_row, batch.rows))
+
+        return self._format.tried(values, batch.points.values())
+
+    def value_and_gradient(self, points: Points, **held: Array) -> tuple[Array, Any]:
+        """Return values (m,) and gradients, in the model's dtype (float32 for bfloat16).
+
+        Parameters
+        ----------
+        points : array (m, *shape) or mapping of such arrays
+            Inputs, or outputs of ``layer``; float64 is cast to what the model takes. Gradients have
+            the same form.
+        **held : array
+            The model's other arguments by name, and ``target``, integers (m,) or (m, n_axes), by row.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An input or the target does not fit; the output is not differentiable or does not depend on
+            an input.
+        FloatingPointError
+            A gradient is NaN or infinite; the message names the row, and the layer where it is known.
+        MemoryError
+            PyTorch found no memory for the batch.
+        """
+        by_row = held.pop("target", None)
+        batch = self._batch(points, held)
+        if batch.rows == 0:
+            values = next(iter(batch.points.values())).new_zeros(0)
+            gradients = {name: torch.zeros_like(tensor) for name, tensor in batch.points.items()}
+        else:
+
+            def differentiated(form: torch.memory_format) -> tuple[Tensor, dict[str, Tensor]]:
+                return self._differentiated(batch, by_row, form)
+
+            values, gradients = self._format.tried(differentiated, batch.points.values())
+            refuse_not_finite(gradients, lambda: self._fault(batch, by_row))
+        arrays = {name: array_of(gradient) for name, gradient in gradients.items()}
+        return array_of(values), arrays if isinstance(points, Mapping) else next(iter(arrays.values()))
+
+    def layer_output(self, **inputs: Array) -> Array:
+        """Return the output (m, *shape) of ``layer`` for a batch of the model's inputs: points to smooth at.
+
+        Raises
+        ------
+        ValueError
+            The oracle has no layer, or the forward pass does not call it exactly once.
+        """
+        if self._layer is None:
+            raise ValueError("layer_output is for an oracle with layer=")
+        held = {k: tensor_of(v, f"input {k!r}", self._device, self._dtype) for k, v in inputs.items()}
+        rows = max((len(tensor) for tensor in held.values()), default=0)
+        with (
+            computing(self._device, rows=rows, gradients=False, autocast=self._autocast),
+            self._source.model() as model,
+        ):
+            assert isinstance(model, nn.Module)
+            with recorded(model, self._layer) as outputs:
+                model(**held)
+        if len(outputs) != 1:
+            raise ValueError(
+                f"layer {self._layer!r} is called {len(outputs)} times in a forward pass, not once"
+            )
+        return array_of(outputs[0])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader needs to repeat a result, ready for JSON."""
+        target = _name(self._target) if callable(self._target) else self._target
+        return {
+            "oracle": "mollikit_torch.TorchOracle",
+            "model": self._name,
+            "weights_sha256": self._source.digest(),
+            "output": _name(self._output) if callable(self._output) else self._output,
+            "layer": self._layer,
+            "target": list(target) if isinstance(target, tuple) else target,
+            "device": str(self._device),
+            "dtype": None if self._dtype is None else str(self._dtype),
+            "memory_format": str(self._format),
+            "autocast": None if self._autocast is None else str(self._autocast),
+            "compiled": self._compiled,
+            "torch": torch.__version__,
+        }
+
+    def __repr__(self) -> str:
+        target = _name(self._target) if callable(self._target) else self._target
+        at = "" if self._layer is None else f", layer={self._layer!r}"
+        return f"TorchOracle({self._name}, target={target!r}{at}, device={str(self._device)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        for what, part in (("model", self._source), ("target", self._target), ("output", self._output)):
+            try:
+                check_picklable(part)
+            except Exception as error:
+                raise TypeError(
+                    f"the oracle's {what} cannot be sent to another process ({error}): define its classes "
+                    "and functions at the top of a module"
+                ) from error
+        return self.__dict__
+
+    def _batch(self, points: Any, held: Mapping[str, Array]) -> Batch:
+        if self._layer is not None and isinstance(points, Mapping):
+            raise ValueError(f"points at layer {self._layer!r} are one array, and all inputs are held")
+        return Batch.read(points, held, self._shapes, self._device, self._dtype)
+
+    def _outputs(self, batch: Batch, points: Mapping[str, Tensor], form: torch.memory_format) -> Any:
+        """Return the chosen output at these points."""
+        batch = batch.copied(points, form)
+        with self._source.model() as model:
+            if self._layer is not None:
+                assert isinstance(model, nn.Module)
+                with replaced(model, self._layer, *batch.points.values()):
+                    outputs = model(**batch.held)
+            elif batch.by_name:
+                outputs = model(**batch.points, **batch.held)
+            else:
+                outputs = model(*batch.points.values(), **batch.held)
+            return chosen(outputs, self._output)
+
+    def _predicted(self, batch: Batch) -> Array:
+        def outputs(form: torch.memory_format) -> Array:
+            with computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast):
+                return array_of(tensor_output(self._outputs(batch, batch.points, form), batch.rows))
+
+        return self._format.tried(outputs, batch.points.values())
+
+    def _differentiated(
+        self, batch: Batch, by_row: Any, form: torch.memory_format
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with computing(self._device, rows=batch.rows, gradients=True, autocast=self._autocast):
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in batch.points.items()}
+            output = self._outputs(batch, leaves, form)
+            values = row_values(output, self._target, by_row, batch.rows)
+            if not values.requires_grad:
+                raise ValueError(
+                    "the output does not depend on the points by differentiable operations: look for argmax, "
+                    "rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an "
+                    "estimator from values"
+                )
+            ones = torch.ones_like(values)
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                values, list(leaves.values()), ones, allow_unused=True
+            )
+        gradients = {}
+        for name, gradient in zip(leaves, found, strict=True):
+            if gradient is None:
+                which = f"input {name!r}" if name else "the points"
+                raise ValueError(f"the output does not depend on {which}: hold it, or choose another output")
+            gradients[name] = gradient
+        return values.detach(), gradients
+
+    def _fault(self, batch: Batch, by_row: Any) -> str:
+        """Say where in the model a gradient that is not finite arose; empty where that is not known."""
+        if not isinstance(self._source, Replicas):
+            return ""
+        trace = Trace()
+        with self._source.model() as model, trace.watching(model):
+            self._differentiated(batch, by_row, self._format.form)
+        return str(trace)
+
+
+def _name(function: Any) -> str:
+    """What a function is called; an object that is called goes by its class."""
+    return getattr(function, "__qualname__", type(function).__name__)

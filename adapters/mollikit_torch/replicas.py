@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from mollikit_torch.modes import refuse_train_mode
+from mollikit_torch.tensors import array_of
+
+
+class Source(Protocol):
+    """Where an oracle gets what it calls."""
+
+    @contextmanager
+    def model(self) -> Iterator[Callable[..., Any]]:
+        """Give the model to this thread for one call."""
+        ...
+
+    def digest(self) -> str | None:
+        """Sha256 of the model's weights, in hexadecimal; None where they are not known."""
+        ...
+
+
+class Replicas:
+    """Copies of a module, one a thread, that share its frozen weights.
+
+    A copy of the module's objects keeps all that a forward pass may write (attributes, buffers, hooks of the
+    layer smoothed) away from the caller's module and from the other threads. Parameters are shared, so
+    that training in place is seen; every call starts from the caller's buffers. The modes are those
+    that the module had when the copy was made.
+
+    Raises
+    ------
+    ValueError
+        A layer is in train mode, or its parameters have no data yet.
+    TypeError
+        The module cannot be copied.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | None) -> None:
+        refuse_train_mode(module)
+        self.master = frozen(module, device)
+        self._own = _Own()
+
+    @contextmanager
+    def model(self) -> Iterator[nn.Module]:
+        if self._own.replica is None:
+            self._own.replica = _Replica(self.master)
+        self._own.replica.reset()
+        yield self._own.replica.module
+
+    def digest(self) -> str:
+        return _digest(self.master)
+
+    def __getstate__(self) -> nn.Module:
+        return self.master
+
+    def __setstate__(self, master: nn.Module) -> None:
+        self.master = master
+        self._own = _Own()
+
+
+class Compiled:
+    """One compiled copy of a module for all threads; it is compiled by its first call in a process."""
+
+    def __init__(self, module: nn.Module, device: torch.device | None) -> None:
+        refuse_train_mode(module)
+        self._ready(_Replica(frozen(module, device)).module)
+
+    def _ready(self, master: nn.Module) -> None:
+        self.master = master  # with buffers of its own, so that what the model does to them stays here
+        self._compiled: Callable[..., Any] = torch.compile(master)
+        self._lock = threading.Lock()
+        self._called = False
+
+    @contextmanager
+    def model(self) -> Iterator[Callable[..., Any]]:
+        if self._called:
+            yield self._compiled
+        else:
+            with self._lock:
+                yield self._compiled
+            self._called = True
+
+    def digest(self) -> str:
+        return _digest(self.master)
+
+    def __getstate__(self) -> nn.Module:
+        return self.master
+
+    def __setstate__(self, master: nn.Module) -> None:
+        self._ready(master)
+
+
+class Function:
+    """A plain function, called as it is from every thread."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    @contextmanager
+    def model(self) -> Iterator[Callable[..., Any]]:
+        yield self.function
+
+    def digest(self) -> None:
+        return None
+
+
+class _Replica:
+    """A copy of a frozen module with its parameters and with buffers of its own."""
+
+    def __init__(self, master: nn.Module) -> None:
+        shared: dict[int, Any] = {id(parameter): parameter for parameter in master.parameters()}
+        self._buffers = []
+        with torch.inference_mode(False), torch.no_grad():
+            for buffer in master.buffers():
+                shared[id(buffer)] = buffer.clone()
+            self.module = copy.deepcopy(master, shared)
+        for (name, theirs), owner in _named_buffers(master, self.module):
+            self._buffers.append((owner, name, getattr(owner, name), theirs))
+
+    def reset(self) -> None:
+        """Undo what earlier calls did to the buffers."""
+        with torch.inference_mode(False), torch.no_grad():
+            for owner, name, own, theirs in self._buffers:
+                own.copy_(theirs)
+                if getattr(owner, name) is not own:
+                    setattr(owner, name, own)
+
+
+class _Own(threading.local):
+    replica: _Replica | None = None
+
+
+def frozen(module: nn.Module, device: torch.device | None) -> nn.Module:
+    """Return a copy of a module that shares its tensors and whose parameters take no gradients.
+
+    On another device than the module's, the tensors are copies.
+    """
+    shared: dict[int, Any] = {}
+    with torch.inference_mode(False), torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if is_lazy(parameter) or parameter.is_meta:
+                raise ValueError(
+                    f"parameter {name!r} has no data yet: load the weights, or run the model once, first"
+                )
+            shared[id(parameter)] = nn.Parameter(_shared(parameter), requires_grad=False)
+        for owner in module.modules():
+            # Buffers, and tensors kept as plain attributes.
+            for tensor in (*owner.buffers(recurse=False), *vars(owner).values()):
+                if isinstance(tensor, Tensor):
+                    shared[id(tensor)] = _shared(tensor)
+        try:
+            replica = copy.deepcopy(module, shared)
+        except Exception as error:
+            raise TypeError(
+                f"The oracle calls a copy of the model that shares its weights, and {type(module).__name__} "
+                f"cannot be copied ({error}): take that attribute out of it, or give a function that calls "
+                "the model, such as lambda x: model(x), which is called as it is"
+            ) from error
+        return replica if device is None else replica.to(device)
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    # A tensor made under inference_mode cannot take part in a gradient.
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def _named_buffers(master: nn.Module, replica: nn.Module) -> Iterator[tuple[tuple[str, Tensor], nn.Module]]:
+    for theirs, own in zip(master.modules(), replica.modules(), strict=True):
+        for named in theirs.named_buffers(recurse=False):
+            yield named, own
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(array_of(tensor).tobytes())
+    return digest.hexdigest()
