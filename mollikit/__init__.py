@@ -1,6 +1,6 @@
 """Smoothed gradients of neural networks, with error bars."""
 
-from mollikit import recipes
+from mollikit import axioms, recipes
 from mollikit._version import __version__
 from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
 from mollikit.estimate import Estimate, Measurement
@@ -23,11 +23,14 @@ from mollikit.kernels import (
     Epanechnikov,
     Gaussian,
     HyperbolicSecant,
+    Importance,
     Kernel,
     Laplace,
+    Law,
     Logistic,
     StudentT,
     Triangular,
+    Truncated,
     Uniform,
     from_density,
 )
@@ -68,6 +71,7 @@ __all__ = [
     "GradientOracle",
     "Halton",
     "HyperbolicSecant",
+    "Importance",
     "InBasis",
     "Independent",
     "Input",
@@ -76,6 +80,7 @@ __all__ = [
     "Laplace",
     "LatinHypercube",
     "Lattice",
+    "Law",
     "LocalBlocks",
     "Logistic",
     "Measurement",
@@ -98,6 +103,7 @@ __all__ = [
     "StudentT",
     "Superpixels",
     "Triangular",
+    "Truncated",
     "Uniform",
     "ValueOracle",
     "View",
@@ -105,6 +111,7 @@ __all__ = [
     "Width",
     "WithinBounds",
     "__version__",
+    "axioms",
     "from_density",
     "recipes",
 ]

@@ -18,7 +18,7 @@ from mollikit.estimators.blocks import Block, choose_block
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.provenance import provenance, refuse_other_run
 from mollikit.interruption import Interrupted, with_nothing_to_keep
-from mollikit.kernels import Kernel
+from mollikit.kernels import Law
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle, ValueOracle
 from mollikit.progress import ProgressCallback
@@ -54,14 +54,15 @@ class Estimator(ABC):
 
     Parameters
     ----------
-    inputs : Kernel or mapping of Kernel by input name
-        With which density each input is smoothed; inputs that a mapping leaves out are not moved.
+    inputs : Law or mapping of Law by input name
+        With which density each input is smoothed: a kernel, or a law made of one (`Truncated`,
+        `Importance`); inputs that a mapping leaves out are not moved.
     block : int, optional
         Rows in each call of the model. It is part of what decides the bits of an
         estimate, and recorded in it. By default it follows the input's size.
     """
 
-    inputs: Kernel | Mapping[str, Kernel]
+    inputs: Law | Mapping[str, Law]
     block: int | None = field(default=None, kw_only=True)
 
     # Whether each call of the model holds whole groups, or a group may be spread over several calls.

@@ -75,10 +75,14 @@ class PathwiseTask:
             s.sampler, start, stop, s.perturbation.shape, s.perturbation.base.dtype, s.perturbation.view
         )
         used = groups * s.group_size
-        points = layout.points(s.perturbation.rows(drawn, self.rows))
+        steps = s.perturbation.steps(drawn)
+        weights = s.perturbation.weights(steps)
+        points = layout.points(s.perturbation.moved(steps, self.rows))
         held = {name: np.broadcast_to(v, (self.rows, *v.shape)) for name, v in s.held.items()}
         values, answer = s.oracle.value_and_gradient(points, **held)
         gradients = layout.gradients(answer, self.rows)[:used]
+        if weights is not None:
+            gradients = gradients * weights[:, None]
         with np.errstate(invalid="ignore"):  # infinities are refused below
             means = gradients.reshape(groups, s.group_size, -1).mean(axis=1, dtype=np.float64)
             gradient = Moments.of(means)
@@ -90,18 +94,20 @@ class PathwiseTask:
             )
         views = {name: Moments.of(view(layout.unflatten(means))) for name, view in s.views.items()}
         return Tally(
-            gradient, views, None if values is None else self._output(np.asarray(values), groups, used)
+            gradient, views, None if values is None else self._output(np.asarray(values), weights, groups)
         )
 
-    def _output(self, values: NDArray[Any], groups: int, used: int) -> Moments:
+    def _output(self, values: NDArray[Any], weights: NDArray[np.float64] | None, groups: int) -> Moments:
         if values.shape != (self.rows,):
             raise ValueError(
                 f"the oracle's values have shape {values.shape}; {self.rows} points need ({self.rows},)"
             )
-        bad = int((~np.isfinite(values[:used])).sum())
+        used = groups * self.setting.group_size
+        values = values[:used] if weights is None else values[:used] * weights
+        bad = int((~np.isfinite(values)).sum())
         if bad:
             raise FloatingPointError(
                 f"the oracle's value is NaN or infinite at {bad} of {used} points: it overflows there, "
                 "or a smaller scale is needed; an oracle may return None for the value"
             )
-        return Moments.of(values[:used].reshape(groups, -1).mean(axis=1, dtype=np.float64))
+        return Moments.of(values.reshape(groups, -1).mean(axis=1, dtype=np.float64))

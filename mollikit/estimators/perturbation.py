@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mollikit.kernels import Kernel
+from mollikit.kernels import Kernel, Law
+from mollikit.kernels.law import Draws
 from mollikit.layout import Layout
 from mollikit.pointsets import Normals, PointSet, Uniforms
 
@@ -26,8 +27,8 @@ class Perturbation:
         Indices of the coordinates that move; None where all of them do.
     shape : tuple of int
         What the sampler is asked for: the input's own grid where there is one input and all of it moves.
-    kernels : tuple of (Kernel, slice)
-        Each kernel with its stretch of the moving coordinates.
+    draws : tuple of (Draws, slice)
+        Each law around this input, with its stretch of the moving coordinates.
     """
 
     layout: Layout
@@ -35,10 +36,10 @@ class Perturbation:
     widths: NDArray[Any]
     moving: NDArray[np.intp] | None
     shape: tuple[int, ...]
-    kernels: tuple[tuple[Kernel, slice], ...]
+    draws: tuple[tuple[Draws, slice], ...]
 
     @classmethod
-    def of(cls, inputs: Any, layout: Layout, kernels: Kernel | Mapping[str, Kernel]) -> Perturbation:
+    def of(cls, inputs: Any, layout: Layout, kernels: Law | Mapping[str, Law]) -> Perturbation:
         """Resolve the scales on the clean input.
 
         Raises
@@ -63,7 +64,7 @@ class Perturbation:
             kernel = kernels.get(leaf.name or "") if isinstance(kernels, Mapping) else kernels
             if kernel is None:
                 continue
-            if not isinstance(kernel, Kernel):
+            if not isinstance(kernel, Law):
                 raise TypeError(
                     f"{leaf.label} is to be smoothed by {kernel!r}, which is not a kernel: "
                     "give Gaussian(0.1), Gaussian(OfRange(0.15)) or another"
@@ -71,10 +72,11 @@ class Perturbation:
             values = base[leaf.start : leaf.stop].reshape(leaf.shape)
             try:
                 widths[leaf.start : leaf.stop] = kernel.widths(values).ravel()
+                draws = kernel.at(values)
             except ValueError as error:
                 raise ValueError(f"{leaf.label}: {error}") from error
             count = int(np.count_nonzero(widths[leaf.start : leaf.stop]))
-            stretches.append((kernel, slice(start, start + count)))
+            stretches.append((draws, slice(start, start + count)))
             start += count
         if not stretches:
             raise ValueError("no kernel is given for any input, so nothing would be smoothed")
@@ -100,12 +102,28 @@ class Perturbation:
     @property
     def dimension(self) -> int:
         """The number of coordinates that move."""
-        return int(self.kernels[-1][1].stop)
+        return int(self.draws[-1][1].stop)
+
+    @property
+    def kernels(self) -> tuple[tuple[Kernel, slice], ...]:
+        """The kernels themselves, each with its stretch: for estimators that need more than their points.
+
+        Raises
+        ------
+        TypeError
+            If an input is perturbed by another law.
+        """
+        return tuple((_kernel(draws), part) for draws, part in self.draws)
+
+    @property
+    def effective_share(self) -> float:
+        """Effective sample size over the number of points: below 1 under importance weights."""
+        return float(np.prod([draws.effective_share for draws, _ in self.draws]))
 
     @property
     def view(self) -> type[Normals] | type[Uniforms]:
         """The view of a point set from which these kernels work."""
-        return Normals if any(kernel.view is Normals for kernel, _ in self.kernels) else Uniforms
+        return Normals if any(draws.view is Normals for draws, _ in self.draws) else Uniforms
 
     def rows(self, points: PointSet, count: int) -> NDArray[Any]:
         """Perturbed inputs, (count, D), one for each point; rows beyond the points are the clean input."""
@@ -114,13 +132,19 @@ class Perturbation:
     def steps(self, points: PointSet) -> NDArray[Any]:
         """Draws of the kernels' standard forms, (m, dimension), one for each point: the caller's own."""
         kind, values = type(points), points.values.reshape(-1, self.dimension)
-        if len(self.kernels) == 1:
-            steps = self.kernels[0][0].displacements(kind(values))
+        if len(self.draws) == 1:
+            steps = self.draws[0][0].displacements(kind(values))
         else:
             steps = np.concatenate(
-                [k.displacements(kind(values[:, part])) for k, part in self.kernels], axis=1
+                [draws.displacements(kind(values[:, part])) for draws, part in self.draws], axis=1
             )
         return steps
+
+    def weights(self, steps: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Importance weights of steps (m,), the product over the inputs; None where each is 1."""
+        found = [draws.weights(steps[:, part]) for draws, part in self.draws]
+        weighing = [weights for weights in found if weights is not None]
+        return np.asarray(np.prod(weighing, axis=0)) if weighing else None
 
     def moved(self, steps: NDArray[Any], count: int) -> NDArray[Any]:
         """Inputs (count, D) moved by these steps times the widths; it may use the steps' own memory."""
@@ -135,3 +159,12 @@ class Perturbation:
         else:
             rows[: len(steps), self.moving] += steps * self.widths[self.moving]
         return rows
+
+
+def _kernel(draws: Draws) -> Kernel:
+    if not isinstance(draws, Kernel):
+        raise TypeError(
+            f"{type(draws).__name__} has no kernel's score and symmetry, which this estimator needs: "
+            "give the kernel itself, or use Pathwise"
+        )
+    return draws

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,14 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
     """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256."""
     perturbation = setting.perturbation
     kernels = estimator.inputs
+    laws = kernels.values() if isinstance(kernels, Mapping) else [kernels]
     return {
         "estimator": type(estimator).__name__,
         "kernels": {name: repr(k) for name, k in kernels.items()}
         if isinstance(kernels, dict)
         else repr(kernels),
+        "estimand": "; ".join(dict.fromkeys(law.estimand for law in laws)),
+        "effective_share": perturbation.effective_share,
         "sampler": repr(setting.sampler),
         "biased": setting.sampler.biased,
         "seed": setting.key.seed,

@@ -8,10 +8,13 @@ from mollikit.kernels.epanechnikov import Epanechnikov
 from mollikit.kernels.formula import from_density
 from mollikit.kernels.gaussian import Gaussian
 from mollikit.kernels.hyperbolic_secant import HyperbolicSecant
+from mollikit.kernels.importance import Importance
 from mollikit.kernels.laplace import Laplace
+from mollikit.kernels.law import Law
 from mollikit.kernels.logistic import Logistic
 from mollikit.kernels.student_t import StudentT
 from mollikit.kernels.triangular import Triangular
+from mollikit.kernels.truncated import Truncated
 from mollikit.kernels.uniform import Uniform
 
 __all__ = [
@@ -21,11 +24,14 @@ __all__ = [
     "Epanechnikov",
     "Gaussian",
     "HyperbolicSecant",
+    "Importance",
     "Kernel",
     "Laplace",
+    "Law",
     "Logistic",
     "StudentT",
     "Triangular",
+    "Truncated",
     "Uniform",
     "from_density",
 ]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from mollikit.kernels.law import Floats, Law
 from mollikit.pointsets import Normals, PointSet, Uniforms
 from mollikit.scales import Scale, Times, as_scale
-
-Floats = NDArray[np.floating[Any]]
 
 _GAUSSIAN_QUARTILE = float(ndtri(0.75))
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(ABC):
+class Kernel(Law):
     """An even probability density on the line, used for each coordinate, with a scale.
 
     The methods speak of the *standard form* K (scale 1), which is scipy's. At scale s the density is
@@ -38,6 +37,7 @@ class Kernel(ABC):
     scale: Scale | ArrayLike
 
     view: ClassVar[type[Normals] | type[Uniforms]] = Uniforms
+    effective_share: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", as_scale(self.scale))
@@ -93,6 +93,13 @@ class Kernel(ABC):
     def widths(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Resolve the scale on one input: widths of the input's shape, in its units."""
         return as_scale(self.scale).resolve(inputs, self)
+
+    def at(self, inputs: NDArray[Any]) -> Self:
+        """Return the kernel itself, whose standard form is the same around every input."""
+        return self
+
+    def weights(self, displacements: Floats) -> None:
+        """None: the points have the kernel's own law."""
 
     def matched(self, by: Literal["std", "iqr"]) -> Self:
         """Return the kernel whose scale is its standard deviation, or that of the Gaussian of its quartiles.

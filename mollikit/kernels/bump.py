@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mollikit.kernels.base import Floats, Kernel
+from mollikit.kernels.base import Kernel
 from mollikit.kernels.density import Density
+from mollikit.kernels.law import Floats
 
 
 class Bump(Kernel):

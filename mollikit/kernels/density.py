@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mollikit.kernels.base import Floats, Kernel
+from mollikit.kernels.base import Kernel
+from mollikit.kernels.law import Floats
 from mollikit.kernels.measured import holder_exponent, integral, moment_limit
 
 # Asked of the numerical inverse CDF, in u: far below what any sample can tell.

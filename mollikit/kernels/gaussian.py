@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from mollikit.kernels.base import Floats, Kernel
+from mollikit.kernels.base import Kernel
+from mollikit.kernels.law import Floats
 from mollikit.pointsets import Normals, PointSet
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from mollikit.kernels.base import Floats, Kernel
+from mollikit.kernels.base import Kernel
+from mollikit.kernels.law import Floats
 
 
 class Laplace(Kernel):

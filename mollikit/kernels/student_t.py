@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, kv, stdtr, stdtrit, xlogy
 
-from mollikit.kernels.base import Floats, Kernel
+from mollikit.kernels.base import Kernel
+from mollikit.kernels.law import Floats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
