@@ -30,11 +30,17 @@ class Trace:
     """Which layer was the first to give something that is not finite, forward and then backward."""
 
     def __init__(self) -> None:
-        self._faults: list[str] = []
+        self._outputs: list[str] = []
+        self._gradients: list[str] = []
+        self._behind: list[str] = []
         self._sent: dict[str, bool] = {}
 
     def __str__(self) -> str:
-        return f" ({self._faults[0]})" if self._faults else ""
+        if self._outputs:
+            return f" (the output of layer {self._outputs[0]!r} is not finite)"
+        if self._gradients:
+            return f" (it arises in layer {self._gradients[0]!r})"
+        return f" (it arises behind the output of layer {self._behind[0]!r})" if self._behind else ""
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
@@ -62,7 +68,7 @@ class Trace:
         def watch(_layer: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
                 if not output.isfinite().all():
-                    self._faults.append(f"the output of layer {name!r} is not finite")
+                    self._outputs.append(name)
                 if output.requires_grad:
                     _on_gradient(output, lambda gradient: self._was_sent(name, gradient))
 
@@ -71,12 +77,12 @@ class Trace:
     def _was_sent(self, name: str, gradient: Tensor) -> None:
         self._sent[name] = bool(gradient.isfinite().all())
         if not self._sent[name]:
-            self._faults.append(f"it arises behind the output of layer {name!r}")
+            self._behind.append(name)
 
     def _received(self, name: str, gradient: Tensor) -> None:
         # The culprit was sent a finite gradient and passed on one that is not.
         if self._sent.get(name, False) and not gradient.isfinite().all():
-            self._faults.append(f"it arises in layer {name!r}")
+            self._gradients.append(name)
 
 
 def _on_gradient(tensor: Tensor, see: Callable[[Tensor], None]) -> None:

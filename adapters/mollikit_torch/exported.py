@@ -126,7 +126,9 @@ class ExportedModel:
         if not self._row_by_row:
             return self._called(cast)
         rows = len(next(iter(cast.values())))
-        return _joined([self._called({k: t[row : row + 1] for k, t in cast.items()}) for row in range(rows)])
+        # Copies, since a model that writes on one row would otherwise write on a view of all.
+        singles = ({k: t[row : row + 1].clone() for k, t in cast.items()} for row in range(rows))
+        return _joined([self._called(single) for single in singles])
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         content = io.BytesIO()

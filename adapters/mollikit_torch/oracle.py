@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -132,7 +131,8 @@ class TorchOracle:
         """
         if self._target != "top" or "target" in held:
             return self
-        anchored = copy.copy(self)
+        anchored = object.__new__(TorchOracle)
+        anchored.__dict__.update(self.__dict__)
         anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
         return anchored
 
