@@ -19,6 +19,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     target = Path(path)
     written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(path)!r} cannot be written: there is no folder {str(target.parent)!r}"
+        )
     try:
         with written.open("xb") as file:
             yield file

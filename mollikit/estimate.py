@@ -210,7 +210,8 @@ class Estimate:
                 gradient, output = moments.pop("gradient"), moments.pop("output", None)
             except Exception as error:
                 raise ValueError(
-                    f"{os.fspath(path)!r} is not an estimate that Estimate.save wrote: {error}"
+                    f"{os.fspath(path)!r} is not an estimate that Estimate.save wrote "
+                    f"({type(error).__name__})"
                 ) from error
         views = {name.removeprefix("view."): m for name, m in moments.items()}
         return cls(

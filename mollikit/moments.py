@@ -57,14 +57,12 @@ class Moments:
     def relative_error(self) -> float:
         """Estimate |mean - truth| / |truth| in L2, by E|mean|^2 = |truth|^2 + |se|^2.
 
-        Infinite where the mean is not larger than its error, zero where all arrays agree exactly.
+        Infinite where the mean is not larger than its error, a mean of zero included.
         """
         if self.n < 2:
             return float("inf")
         noise = float(self.m2.sum()) / (self.n * (self.n - 1))
         signal = float(np.square(self.mean).sum()) - noise
-        if noise == 0:
-            return 0.0
         return float(np.sqrt(noise / signal)) if signal > 0 else float("inf")
 
 

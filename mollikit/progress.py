@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 
@@ -71,6 +72,5 @@ class ProgressBar:
 
 
 def _told(progress: Progress) -> str:
-    return (
-        f"{progress.n_evaluations} evaluations, error {progress.relative_error:.2g}, {progress.seconds:.1f} s"
-    )
+    error = f"{progress.relative_error:.2g}" if isfinite(progress.relative_error) else "unresolved"
+    return f"{progress.n_evaluations} evaluations, error {error}, {progress.seconds:.1f} s"

@@ -154,7 +154,7 @@ class Preprocessing:
                 upright = ImageOps.exif_transpose(opened)
                 image = upright.convert("RGB" if len(self.mean) == 3 else "L")
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"not an image that Pillow can read, nor .npy or .npz: {error}") from error
+            raise ValueError("not an image that Pillow can read (or truncated), nor .npy or .npz") from error
         height, width = self.size
         enlargement = max(height / image.height, width / image.width) / self.crop_fraction
         whole = (

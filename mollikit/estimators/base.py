@@ -157,8 +157,15 @@ class Estimator(ABC):
         group_size, dimension = setting.group_size, setting.perturbation.dimension
         about = provenance(self, setting, budget)
         if resume is not None:
+            if not isinstance(resume, Estimate):
+                raise TypeError(f"resume={resume!r} is not an Estimate; read a saved one by Estimate.load")
             asked = {} if self.block is None else {"block": self._block(setting, self.block, budget).rows}
             refuse_other_run(resume, about | asked)
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(
+                f"executor={executor!r} is not a concurrent.futures.Executor; give one that is open, such as "
+                "ThreadPoolExecutor(2)"
+            )
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
         block = self._block(setting, self.block if resume is None else resume.block, budget)

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from mollikit.estimators.base import Estimator, Setting
 
 # What decides the points, the model and the bits: the same in two runs that may be joined.
-_IDENTITY = ("estimator", "kernels", "sampler", "seed", "item", "inputs", "widths", "held", "views", "block")
+_IDENTITY = (
+    "estimator",
+    "kernels",
+    "sampler",
+    "seed",
+    "item",
+    "oracle",
+    "inputs",
+    "widths",
+    "held",
+    "views",
+    "block",
+)
 
 
 def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
@@ -36,7 +48,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "seed": setting.key.seed,
         "item": setting.key.item,
         "budget": str(budget),
-        "oracle": repr(setting.oracle),
+        "oracle": _named(setting.oracle),
         "inputs": {
             leaf.name or "": {"shape": list(leaf.shape), "dtype": leaf.dtype.name}
             for leaf in perturbation.layout.leaves
@@ -63,6 +75,12 @@ def refuse_other_run(estimate: Estimate, about: dict[str, Any]) -> None:
         raise ValueError(
             f"resume= holds an estimate of something else ({told}); give it the same rng and arguments"
         )
+
+
+def _named(thing: object) -> str:
+    """How a thing tells of itself; of one that does not, its class, and not where it lies in memory."""
+    told = type(thing).__repr__ is not object.__repr__
+    return repr(thing) if told else f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _sha256(values: NDArray[Any]) -> str:

@@ -72,12 +72,15 @@ class Cubic:
         return 3 * (x**2 + widths**2 * kernel.variance)
 
 
-@dataclass
+@dataclass(repr=False)
 class Recording:
     """An oracle that keeps a copy of the batches it was asked about."""
 
     oracle: object
     batches: list = field(default_factory=list)
+
+    def __repr__(self):
+        return repr(self.oracle)
 
     def value_and_gradient(self, points, **held):
         copied = points.copy() if isinstance(points, np.ndarray) else dict(points)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -223,3 +225,35 @@ def test_the_provenance_is_fit_for_json_and_repeats_the_run(estimate):
         waves(), X, budget=mk.Evaluations(about["n_evaluations"]), rng=(about["seed"], about["item"])
     )
     assert bits(again) == bits(estimate)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A model that tells of itself."""
+
+    factor: float
+
+    def value_and_gradient(self, points, **held):
+        return None, self.factor * points
+
+
+def test_an_estimate_of_another_model_is_not_gone_on_with():
+    smooth, x = mk.Pathwise(mk.Gaussian(0.1)), np.ones(3)
+    first = smooth.estimate(Scaled(1.0), x, budget=mk.Evaluations(32), rng=0)
+    with pytest.raises(ValueError, match=r"oracle: Scaled\(factor=1\.0\) then, Scaled\(factor=2\.0\) now"):
+        smooth.estimate(Scaled(2.0), x, budget=mk.Evaluations(64), rng=0, resume=first)
+    assert smooth.estimate(Scaled(1.0), x, budget=mk.Evaluations(64), rng=0, resume=first).n_evaluations == 64
+
+
+def test_what_is_no_estimate_and_no_executor_is_named():
+    smooth, x, budget = mk.Pathwise(mk.Gaussian(0.1)), np.ones(3), mk.Evaluations(32)
+    with pytest.raises(TypeError, match="is not an Estimate; read a saved one"):
+        smooth.estimate(Scaled(1.0), x, budget=budget, resume="estimate.npz")
+    with pytest.raises(TypeError, match="give one that is open"):
+        smooth.estimate(Scaled(1.0), x, budget=budget, executor=ThreadPoolExecutor)
+
+
+def test_a_map_of_zeros_is_not_called_converged():
+    estimate = mk.Pathwise(mk.Gaussian(0.1)).estimate(Scaled(0.0), np.ones(3), budget=mk.Evaluations(64))
+    assert estimate.relative_error == np.inf
+    assert "unresolved" in repr(estimate)

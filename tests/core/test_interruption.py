@@ -21,6 +21,9 @@ class StopsAtCall:
     def __init__(self, k):
         self.left = k
 
+    def __repr__(self):
+        return repr(waves())
+
     def value_and_gradient(self, points):
         self.left -= 1
         if self.left == 0:
