@@ -83,12 +83,7 @@ class Truncated(Law):
         moves = widths > 0
         # The widths and the room as the points will see them, in the input's own precision.
         unit = np.where(moves, widths.astype(inputs.dtype), 1.0).astype(np.float64)
-        left, right = np.asarray(self.low) - x, np.asarray(self.high) - x
-        if left.shape != x.shape or right.shape != x.shape:
-            raise ValueError(
-                f"{self!r}: bounds of shapes {np.shape(self.low)} and {np.shape(self.high)} do not broadcast "
-                f"to the input's {x.shape}"
-            )
+        left, right = (bound - x for bound in self._bounds(x.shape))
         outside = (left > 0) | (right < 0)
         if outside.any():
             first = tuple(map(int, np.unravel_index(int(np.argmax(outside)), x.shape)))
@@ -104,6 +99,18 @@ class Truncated(Law):
                 f"{self!r} has no mass between its bounds at {int((above <= below).sum())} coordinates"
             )
         return TruncatedDraws(self.kernel, low, high, below, above - below)
+
+    def _bounds(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        try:
+            low, high = (
+                np.broadcast_to(np.asarray(b, dtype=np.float64), shape) for b in (self.low, self.high)
+            )
+        except ValueError:
+            raise ValueError(
+                f"Truncated: bounds of shapes {np.shape(self.low)} and {np.shape(self.high)} do not "
+                f"broadcast to the input's {shape}"
+            ) from None
+        return low, high
 
 
 def _told(bound: ArrayLike) -> str:
