@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import copysign, isinf, nextafter
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,12 @@ class Density(Kernel):
     def _density_at(self, t: float) -> float:
         return float(self.formula(t)) / self.mass if abs(t) < self.reach else 0.0
 
+    def _limit_at(self, t: float) -> float:
+        """The formula at t; at the ends of the support, where it need not be defined, just inside them."""
+        if isinf(t):
+            return 0.0
+        return float(self.formula(t if abs(t) < self.reach else copysign(nextafter(self.reach, 0.0), t)))
+
     def _score_at(self, t: float) -> float:
         # A central difference of the logarithm; eps^(1/3) of the distance over which it varies balances
         # truncation and rounding.
@@ -125,7 +132,7 @@ class Density(Kernel):
         value, error = 0.0, 0.0
         for start, stop in itertools.pairwise([*ends, reach] if far < reach else ends):
             part = quad(
-                lambda x: unit * self._density_at(unit * x),
+                lambda x: unit * self._limit_at(unit * x) / self.mass,
                 start,
                 stop,
                 weight="cos",
@@ -167,7 +174,7 @@ class Density(Kernel):
         unit = self.length
 
         def scaled(x: float) -> float:
-            return float(self.formula(unit * x)) if np.isfinite(x) else 0.0
+            return self._limit_at(unit * x)
 
         return NumericalInversePolynomial(
             _Distribution(scaled),  # type: ignore[arg-type]  # the stubs ask for more than a pdf

@@ -122,6 +122,15 @@ def test_a_density_of_two_humps_is_inverted():
     assert abs((drawn > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(drawn.size)
 
 
+def test_a_formula_need_not_be_defined_at_the_ends_of_its_support():
+    made, bump = mk.from_density(lambda t: math.exp(-1 / (1 - t * t)), 1.0, reach=1.0), mk.Bump(1.0)
+    u, omega = np.linspace(0.01, 0.99, 25), np.array([0.3, 4.0, 40.0])
+    np.testing.assert_allclose(made.inverse_cdf(u), bump.inverse_cdf(u), atol=1e-10)
+    np.testing.assert_allclose(
+        made.characteristic_function(omega), bump.characteristic_function(omega), atol=1e-11
+    )
+
+
 def test_infinite_moments_are_seen():
     heavy = mk.from_density(lambda t: (1 + abs(t)) ** -3, 1.0)
     assert heavy.variance == np.inf
