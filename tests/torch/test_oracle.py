@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -198,6 +199,21 @@ def test_pickled_oracles_give_the_same():
     again = pickle.loads(pickle.dumps(oracle)).value_and_gradient(IMAGES)
     np.testing.assert_array_equal(again[0], values)
     np.testing.assert_array_equal(again[1], gradients)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:The .grad attribute:UserWarning")
+def test_a_compiled_copy_serves_all_threads(monkeypatch):
+    # Traced by dynamo and run without generated code, which takes a C++ compiler and its time.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    model = nets.normalised()
+    oracle = TorchOracle(model, target=1, compile=True)
+    expected = TorchOracle(model, target=1).value_and_gradient(IMAGES)[1]
+    with ThreadPoolExecutor(4) as pool:
+        for _, gradients in pool.map(oracle.value_and_gradient, [IMAGES] * 8):
+            np.testing.assert_allclose(gradients, expected, rtol=1e-5, atol=1e-7)
+    again = pickle.loads(pickle.dumps(oracle))
+    np.testing.assert_allclose(again.value_and_gradient(IMAGES)[1], expected, rtol=1e-5, atol=1e-7)
+    assert oracle.describe()["compiled"]
 
 
 def test_another_process():
