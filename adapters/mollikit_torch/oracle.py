@@ -23,7 +23,8 @@ class TorchOracle:
     The oracle calls copies of the module, one a thread, that share its weights; nothing of the caller's
     module is ever written, and weights trained in place are seen by the next call. Modes and hooks are
     those at the time the oracle was made. A plain function is called as it is: what it closes over is its own
-    affair. The caller's grad mode, inference mode and autocast do not reach the model.
+    affair. The caller's grad mode, inference mode and autocast do not reach the model. The oracle draws no
+    random numbers; a model that does so even in eval mode takes them from PyTorch's own generators.
 
     Parameters
     ----------
