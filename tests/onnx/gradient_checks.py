@@ -28,9 +28,7 @@ def drawn(case: Case, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def one_node_model(
-    case: Case, feeds: Mapping[str, np.ndarray], dtype: type, *, symbolic: bool, opset: int = 20
-) -> ModelProto:
+def one_node_model(case: Case, feeds: Mapping[str, np.ndarray], dtype: type, *, symbolic: bool) -> ModelProto:
     """A model of the one node; if symbolic, sizes are symbols and the integers arrive at run time."""
     inputs, constants = [], []
     for k, (name, array) in enumerate(feeds.items()):
@@ -51,7 +49,7 @@ def one_node_model(
         for name in outputs
     ]
     graph = helper.make_graph([node], "one_node", inputs, declared, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=10)
 
 
 def check_case(case: Case, *, symbolic: bool) -> None:

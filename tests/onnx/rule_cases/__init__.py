@@ -1,0 +1,28 @@
+"""One line for each use of an operator, in a file by family: test_rules.py checks its gradient."""
+
+from tests.onnx.rule_cases import (
+    activation,
+    convolution,
+    elementwise,
+    indexing,
+    linear_algebra,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from tests.onnx.rule_cases.case import Case, case
+
+__all__ = ["CASES", "Case", "case"]
+
+CASES = [
+    *activation.CASES,
+    *convolution.CASES,
+    *elementwise.CASES,
+    *indexing.CASES,
+    *linear_algebra.CASES,
+    *normalization.CASES,
+    *pooling.CASES,
+    *reduction.CASES,
+    *shape.CASES,
+]

@@ -1,0 +1,28 @@
+from tests.onnx.rule_cases.case import case, ints, number
+
+CASES = [
+    case("Flatten", (2, 3, 4)),
+    case("Flatten", (2, 3, 4), axis=2),
+    case("Reshape", (2, 3, 4), ints(0, -1)),
+    case("Reshape", (2, 3, 4), ints(4, 6)),
+    case("Squeeze", (2, 1, 3, 1)),
+    case("Squeeze", (2, 1, 3, 1), ints(-1)),
+    case("Unsqueeze", (2, 3), ints(0, -1)),
+    case("Transpose", (2, 3, 4)),
+    case("Transpose", (2, 3, 4), perm=[1, 2, 0]),
+    case("Concat", (2, 3), (2, 1), (2, 2), axis=-1),
+    case("Concat", (2, 3), (1, 3), axis=0),
+    case("Split", (2, 6), ints(1, 3, 2), axis=1, n_outputs=3),
+    case("Split", (5, 2), axis=0, num_outputs=2, n_outputs=2),
+    case("Expand", (3, 1), ints(2, 1, 4)),
+    case("Expand", (1, 3), ints(1, 1)),
+    case("Pad", (2, 3), ints(0, 1, 2, 0)),
+    case("Pad", (2, 3), ints(1, -1, 0, 2), number(0.5)),
+    case("Pad", (2, 3), ints(1, 2), None, ints(1)),
+    *(case("Pad", (3, 4), ints(1, 2, 0, 1), mode=mode) for mode in ("reflect", "edge", "wrap")),
+    case("Slice", (5, 4), ints(1), ints(4)),
+    case("Slice", (5, 4), ints(-3, 0), ints(100, -1), ints(0, 1)),
+    case("Slice", (5, 4), ints(1), ints(9), ints(-1), ints(1)),
+    case("Slice", (5, 4), ints(0), ints(5), ints(0), ints(2)),
+    case("Slice", (5, 4), ints(-1), ints(-6), ints(0), ints(-2)),
+]
