@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mollikit.engine.run import Task
 from mollikit.estimators.base import Estimator, Held, Setting
-from mollikit.moments import Moments, Tally
+from mollikit.estimators.tallies import tally_of_points
+from mollikit.moments import Tally
 from mollikit.oracles import GradientOracle
 from mollikit.samplers import Recentred, Sampler
 
@@ -70,44 +70,13 @@ class PathwiseTask:
     rows: int
 
     def __call__(self, start: int, stop: int) -> Tally:
-        s, layout, groups = self.setting, self.setting.perturbation.layout, stop - start
+        s, layout = self.setting, self.setting.perturbation.layout
         drawn = s.key.groups(
             s.sampler, start, stop, s.perturbation.shape, s.perturbation.base.dtype, s.perturbation.view
         )
-        used = groups * s.group_size
         steps = s.perturbation.steps(drawn)
         weights = s.perturbation.weights(steps)
         points = layout.points(s.perturbation.moved(steps, self.rows))
         held = {name: np.broadcast_to(v, (self.rows, *v.shape)) for name, v in s.held.items()}
         values, answer = s.oracle.value_and_gradient(points, **held)
-        gradients = layout.gradients(answer, self.rows)[:used]
-        if weights is not None:
-            gradients = gradients * weights[:, None]
-        with np.errstate(invalid="ignore"):  # infinities are refused below
-            means = gradients.reshape(groups, s.group_size, -1).mean(axis=1, dtype=np.float64)
-            gradient = Moments.of(means)
-        if not np.isfinite(gradient.mean).all():
-            bad = np.flatnonzero(~np.isfinite(gradients).all(axis=1))
-            raise FloatingPointError(
-                f"the oracle's gradient is NaN or infinite at {len(bad)} of {used} points of groups {start} "
-                f"to {stop - 1}: the model is not differentiable there, or a smaller scale is needed"
-            )
-        views = {name: Moments.of(view(layout.unflatten(means))) for name, view in s.views.items()}
-        return Tally(
-            gradient, views, None if values is None else self._output(np.asarray(values), weights, groups)
-        )
-
-    def _output(self, values: NDArray[Any], weights: NDArray[np.float64] | None, groups: int) -> Moments:
-        if values.shape != (self.rows,):
-            raise ValueError(
-                f"the oracle's values have shape {values.shape}; {self.rows} points need ({self.rows},)"
-            )
-        used = groups * self.setting.group_size
-        values = values[:used] if weights is None else values[:used] * weights
-        bad = int((~np.isfinite(values)).sum())
-        if bad:
-            raise FloatingPointError(
-                f"the oracle's value is NaN or infinite at {bad} of {used} points: it overflows there, "
-                "or a smaller scale is needed; an oracle may return None for the value"
-            )
-        return Moments.of(values.reshape(groups, -1).mean(axis=1, dtype=np.float64))
+        return tally_of_points(s, start, stop, layout.gradients(answer, self.rows), values, weights)

@@ -8,7 +8,8 @@ from mollikit.engine.run import Task
 from mollikit.estimators.base import Setting
 from mollikit.estimators.clusters import Clusters
 from mollikit.estimators.perturbation import Perturbation
-from mollikit.estimators.values import FromValues, evaluate, tally
+from mollikit.estimators.tallies import tally_of_groups
+from mollikit.estimators.values import FromValues, evaluate
 from mollikit.kernels import Kernel
 from mollikit.moments import Moments, Tally
 from mollikit.samplers import Independent, Sampler
@@ -112,7 +113,7 @@ class ScoreFunctionTask:
         # One matrix product for each group, so that its bits do not depend on the block.
         sums = np.matmul(excess, scores.reshape(groups, s.group_size, -1).astype(np.float64, copy=False))
         gradients = sums[:, 0] / (-s.group_size * p.widths.astype(np.float64))
-        return tally(s, gradients, Moments.of(units.mean(axis=1)))
+        return tally_of_groups(s, gradients, Moments.of(units.mean(axis=1)))
 
 
 def _jumps(kernel: Kernel) -> bool:

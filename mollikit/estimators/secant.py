@@ -12,7 +12,8 @@ from mollikit.estimators.base import Setting
 from mollikit.estimators.frames import CoordinateFrames, HaarFrames
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.radii import check_unimodal, secant_radii
-from mollikit.estimators.values import FromValues, evaluate, tally
+from mollikit.estimators.tallies import tally_of_groups
+from mollikit.estimators.values import FromValues, evaluate
 from mollikit.kernels import Gaussian
 from mollikit.moments import Tally
 from mollikit.pointsets import Uniforms
@@ -100,7 +101,9 @@ class RotatedSecants:
         differences = _differences(s, arms, -arms, self.rows)
         # u_k / r_k is the arm r_k u_k over its squared length.
         weights = differences / (2 * np.square(arms).sum(axis=2))
-        return tally(s, np.matmul(weights[:, None, :], arms)[:, 0] / p.widths.astype(np.float64), None)
+        return tally_of_groups(
+            s, np.matmul(weights[:, None, :], arms)[:, 0] / p.widths.astype(np.float64), None
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class CoordinateSecants:
         )
         plus, minus, axes = jitter, jitter.copy(), np.arange(d)
         plus[:, axes, axes], minus[:, axes, axes] = radii, -radii
-        return tally(
+        return tally_of_groups(
             s, _differences(s, plus, minus, self.rows) / (2 * radii * p.widths.astype(np.float64)), None
         )
 

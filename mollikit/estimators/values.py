@@ -12,7 +12,6 @@ from mollikit.budgets import Budget
 from mollikit.estimate import Estimate
 from mollikit.estimators.base import Estimator, Held, Setting
 from mollikit.estimators.perturbation import Perturbation
-from mollikit.moments import Moments, Tally
 from mollikit.oracles import ValueOracle
 
 _MEND = (
@@ -111,10 +110,3 @@ def evaluate(setting: Setting, inputs: NDArray[Any], rows: int) -> NDArray[np.fl
             "a smaller scale is needed"
         )
     return values
-
-
-def tally(setting: Setting, gradients: NDArray[np.float64], output: Moments | None) -> Tally:
-    """Tally the gradients (groups, D) of independent groups."""
-    layout = setting.perturbation.layout
-    views = {name: Moments.of(view(layout.unflatten(gradients))) for name, view in setting.views.items()}
-    return Tally(Moments.of(gradients), views, output)
