@@ -1,19 +1,31 @@
-"""The command line: ``mollikit explain MODEL INPUT...`` and ``mollikit kernels``."""
+"""The command line: ``mollikit COMMAND ...``; each command is a module here."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import traceback
 from collections.abc import Sequence
 
-from mollikit.cli.arguments import KERNELS, build_parser
-from mollikit.cli.explain import explain_inputs
-from mollikit.cli.kernels import show_kernels
+from mollikit import __version__
+from mollikit.cli import explain, kernels
+from mollikit.cli.command import INTERRUPTED
 
-# What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
-INTERRUPTED = 130
+COMMANDS = {command.name: command for command in (explain.COMMAND, kernels.COMMAND)}
 # Errors whose messages are written for people; of any other, the name is part of the message.
 _FORESEEN = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="mollikit", description="Smoothed gradients of neural networks, with error bars."
+    )
+    parser.add_argument("--version", action="version", version=f"mollikit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for command in COMMANDS.values():
+        command.add_arguments(commands.add_parser(command.name, help=command.help))
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = build_parser().parse_args(arguments)
     try:
-        if asked.command == "kernels":
-            show_kernels(asked, KERNELS)
-            return 0
-        return INTERRUPTED if explain_inputs(asked).interrupted else 0
+        return COMMANDS[asked.command].run(asked)
     except KeyboardInterrupt:
         print("mollikit: interrupted before there was anything to write", file=sys.stderr)
         return INTERRUPTED

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit import ChannelSum, Estimate, Interrupted, Kernel, Pathwise, Pool, ProgressBar, Sampler, View
-from mollikit.cli import arguments
+from mollikit.cli import options, words
+from mollikit.cli.command import INTERRUPTED, Command
 from mollikit.cli.description import Description
 from mollikit.cli.models import open_model
 from mollikit.cli.predictions import Predictions
@@ -48,13 +49,62 @@ class Explained:
     interrupted: bool
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the arguments of ``mollikit explain``."""
+    parser.description = (
+        "Estimate the smoothed gradient of a model's output at each input, with its error. "
+        "For each input, DIR receives a .png (of photos), a .npz with the arrays and a .json with all "
+        "that is needed to repeat it. DIR is written whole or not at all."
+    )
+    parser.epilog = (
+        "exit codes: 0 done; 1 the model, an input or the folder is at fault; 2 wrong usage; "
+        "130 interrupted (what was computed is written, and marked)"
+    )
+    options.model_and_output(parser, out=None)
+    parser.add_argument(
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="an image; a .npy array of the input's shape; or a .npz of arrays by input name",
+    )
+    options.kernel_and_seed(parser).add_argument(
+        "--sampler",
+        type=options.checked(words.sampler),
+        default="recentred:8",
+        metavar="NAME[:POINTS]",
+        help=f"{', '.join(words.SAMPLERS)}, with the points of a group (default: recentred:8)",
+    )
+    stopping = parser.add_argument_group("when to stop, the first of several").add_argument
+    stopping("--evaluations", type=options.whole(1), metavar="N", help="gradients to evaluate at most")
+    stopping(
+        "--relative-error",
+        type=options.checked(words.relative_error),
+        metavar="R[:VIEW]",
+        help="of the whole map, or of the view 'summed' or 'pooled'",
+    )
+    stopping(
+        "--seconds",
+        type=options.seconds,
+        metavar="S",
+        help=f"default: {words.DEFAULT_SECONDS:g}, for each input",
+    )
+    options.images(parser)
+    options.running(parser)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Explain, and return the exit code."""
+    return INTERRUPTED if explain_inputs(asked).interrupted else 0
+
+
 def explain_inputs(asked: argparse.Namespace) -> Explained:
     """Explain every input and write the output folder, whole or not at all.
 
     Parameters
     ----------
     asked : argparse.Namespace
-        What `mollikit.cli.arguments.build_parser` makes of a command line.
+        What the parser made of a command line.
 
     Raises
     ------
@@ -73,12 +123,11 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
             if not path.is_file():
                 raise ValueError(f"there is no input file {str(path)!r}: check the path")
         model = open_model(asked.model, target, asked.provider)
-        options = {name: getattr(asked, name) for name in ("size", "crop_fraction", "mean", "std", "layout")}
-        subjects = read_subjects(asked.inputs, model.input_shapes, options, description)
+        subjects = read_subjects(asked.inputs, model.input_shapes, options.preprocessing(asked), description)
         if any(subject.photo is not None for subject in subjects) and find_spec("matplotlib") is None:
             raise ImportError("pictures are drawn with matplotlib: pip install 'mollikit[viz]'")
-        kernel = arguments.kernel(asked.kernel)(arguments.scale(asked.scale))
-        estimator = Pathwise(inputs=kernel, sampler=arguments.sampler(asked.sampler), block=asked.block)
+        kernel = words.kernel(asked.kernel)(words.scale(asked.scale))
+        estimator = Pathwise(inputs=kernel, sampler=words.sampler(asked.sampler), block=asked.block)
         for subject in subjects:
             _check(subject, kernel, estimator.sampler, asked)
         predictions = [_predicted(model, subject, target, description) for subject in subjects]
@@ -140,7 +189,7 @@ def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.N
         moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
         sampler.check(moving)
         group_size = sampler.group_size(moving)
-        arguments.budget(asked).check(group_size, _views(subject, asked))
+        words.budget(asked).check(group_size, _views(subject, asked))
         if asked.block is not None and asked.block < group_size:
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
     except ValueError as error:
@@ -164,7 +213,7 @@ def _explained(
             subject.points,
             held=subject.held,
             views=_views(subject, asked),
-            budget=arguments.budget(asked),
+            budget=words.budget(asked),
             rng=asked.seed,
             progress=bar,
         )
@@ -217,3 +266,8 @@ def _arrays(done: Explanation) -> dict[str, Any]:
     for name, view in estimate.views.items():
         arrays |= {f"view.{name}": view.value, f"view.{name}.standard_error": view.standard_error}
     return arrays
+
+
+COMMAND = Command(
+    "explain", "the smoothed gradient of a model at photos or arrays, with its error", add_arguments, run
+)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mollikit import Kernel, Scale, Width
+from mollikit import Kernel, Width
 from mollikit.atomic import replacing
 from mollikit.axioms import Report, check, verdict
+from mollikit.cli import options
+from mollikit.cli.command import Command
+from mollikit.cli.words import KERNELS
 
 _COLUMNS = ("kernel", "support", "C^k", "moments below", "variance", "Fisher", "mollifier", "appr. identity")
 _PANELS_IN_A_ROW = 5
@@ -20,16 +23,17 @@ _PANELS_IN_A_ROW = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``mollikit kernels``."""
+    parser.description = "Print each kernel with the axioms of a mollifier and of an approximate identity."
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw each density and its transform, as PNG"
     )
     parser.add_argument("--json", action="store_true", help="every axiom with its number, as JSON")
-    parser.add_argument("--debug", action="store_true", help="a traceback for every error")
+    options.debug(parser)
 
 
-def show_kernels(asked: argparse.Namespace, kernels: Mapping[str, Callable[[Scale], Kernel]]) -> None:
-    """Print the table of these kernels, in their standard form, and draw them where that is asked for."""
-    made = {name: make(Width(1.0)) for name, make in kernels.items()}
+def run(asked: argparse.Namespace) -> int:
+    """Print the table of the kernels, in their standard form, and draw them where that is asked for."""
+    made = {name: make(Width(1.0)) for name, make in KERNELS.items()}
     if asked.plot is not None:
         plot(asked.plot, made)
     reports = {name: check(kernel) for name, kernel in made.items()}
@@ -37,6 +41,7 @@ def show_kernels(asked: argparse.Namespace, kernels: Mapping[str, Callable[[Scal
         print(json.dumps([_plain(row) for report in reports.values() for row in report.rows()], indent=1))
     else:
         print(table([_COLUMNS, *(_row(name, made[name], report) for name, report in reports.items())]))
+    return 0
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -104,3 +109,6 @@ def _row(name: str, kernel: Kernel, report: Report) -> tuple[str, ...]:
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row fit for JSON, which has no infinity."""
     return {k: str(v) if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+
+
+COMMAND = Command("kernels", "the kernels, with the axioms that they satisfy", add_arguments, run)

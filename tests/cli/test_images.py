@@ -100,7 +100,7 @@ def test_every_photo_fills_every_size(size, photo):
 
 
 def test_its_words_give_it_again():
-    from mollikit.cli.arguments import build_parser
+    from mollikit.cli import build_parser
 
     chosen = Preprocessing((12, 10), 0.7, (127 / 255, 0.2, -0.3), (1 / 3, 0.5, 0.6), "NHWC")
     words = ["explain", "m.onnx", "p.png", *chosen.as_options(), "--out", "o"]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    Attributes
+    ----------
+    name : str
+    help : str
+        A line, for the list of commands.
+    add_arguments : callable
+        It gives the command's own parser its arguments, its description and its epilog.
+    run : callable
+        From what was asked to the exit code; its exceptions are told by ``main``.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
