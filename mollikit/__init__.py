@@ -34,7 +34,7 @@ from mollikit.kernels import (
     Uniform,
     from_density,
 )
-from mollikit.oracles import Anchored, GradientOracle, ModelFile, ValueOracle
+from mollikit.oracles import Anchored, GradientOracle, ModelFile, Reweightable, ValueOracle
 from mollikit.progress import Progress, ProgressBar
 from mollikit.samplers import (
     Antithetic,
@@ -94,6 +94,7 @@ __all__ = [
     "ProgressBar",
     "Recentred",
     "RelativeError",
+    "Reweightable",
     "Sampler",
     "Scale",
     "ScoreFunction",

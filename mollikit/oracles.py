@@ -43,6 +43,39 @@ class Anchored(Protocol):
 
 
 @runtime_checkable
+class Reweightable(Protocol):
+    """An oracle whose weights may be smoothed: it can be had again with other tensors in their place.
+
+    Estimators draw the tensors and call what they get back; the model itself is never written, so any
+    number of such oracles may live and be called at once, from any threads.
+    """
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The model's learnt parameters of floats, by name, as the model has them now; not to be written.
+
+        They are what may be smoothed. Normalisation statistics (running means and variances), other
+        buffers and constants are part of the model and not among them. The name is the address of a
+        tensor's random numbers: two forms of a network that name and lay out its tensors alike are
+        perturbed alike by one seed. Reading it costs no copy where the framework can show its memory.
+        """
+        ...
+
+    def reweighted(self, weights: Mapping[str, Array]) -> GradientOracle:
+        """Return this oracle with these tensors in the place of those of the same names.
+
+        Names that are left out keep the model's own. The result may use the arrays' memory, which the
+        caller leaves alone while it lives; making it is cheap beside a gradient.
+
+        Raises
+        ------
+        ValueError
+            A name is not among `weights`, or a shape is not that of the model's tensor.
+        """
+        ...
+
+
+@runtime_checkable
 class ModelFile(Protocol):
     """What the command line needs of a model opened from a file (entry points ``mollikit.models``)."""
 
