@@ -5,6 +5,7 @@ from importlib import import_module
 FAMILIES = (
     "elementwise",
     "activation",
+    "trigonometry",
     "constant",
     "convolution",
     "linear_algebra",

@@ -56,16 +56,52 @@ def elu(node: Node, g: Tensor) -> Sent:
     return [g.where(node.x.op("Greater", 0.0), g * (node.y + node.attribute("alpha")))]
 
 
+@rule("PRelu", since=7)
+def prelu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 above zero and the slope elsewhere; the slope has x g of the places below."""
+    x, slope = node.inputs
+    above = x.op("Greater", 0.0)
+    sent: Sent = [g.where(above, g * slope).shaped(x.shape) if node.wanted[0] else None]
+    return [*sent, (g * x.op("Min", 0.0)).shaped(x.shape).summed_to(slope) if node.wanted[1] else None]
+
+
+@rule("Selu")
+def selu(node: Node, g: Tensor) -> Sent:
+    """Y = gamma x above zero and gamma alpha (exp(x) - 1) elsewhere, where dy/dx = y + gamma alpha."""
+    alpha, gamma = node.attribute("alpha"), node.attribute("gamma")
+    return [g * (node.y + gamma * alpha).where(node.x.op("LessOrEqual", 0.0), gamma)]
+
+
+@rule("Celu")
+def celu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 above zero and exp(x / alpha) = y / alpha + 1 elsewhere."""
+    return [g * (node.y / node.attribute("alpha") + 1).where(node.x.op("LessOrEqual", 0.0), 1.0)]
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 1 above alpha, else 0."""
+    return [masked(g, node.x.op("Greater", node.attribute("alpha")))]
+
+
+@rule("Shrink")
+def shrink(node: Node, g: Tensor) -> Sent:
+    """dy/dx is 0 within [-lambd, lambd], else 1."""
+    x, threshold = node.x, node.attribute("lambd")
+    return [masked(g, x.op("Less", -threshold).op("Or", x.op("Greater", threshold)))]
+
+
+@rule("Softsign")
+def softsign(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 1 / (1 + |x|)^2."""
+    below = 1 + node.x.op("Abs")
+    return [g / (below * below)]
+
+
 @rule("Sigmoid")
 def sigmoid(node: Node, g: Tensor) -> Sent:
     """dy/dx = y - y^2."""
     return [g * (node.y - node.y * node.y)]
-
-
-@rule("Tanh")
-def tanh(node: Node, g: Tensor) -> Sent:
-    """dy/dx = 1 - y^2."""
-    return [g - g * node.y * node.y]
 
 
 @rule("Softplus")
@@ -102,6 +138,22 @@ def gelu(node: Node, g: Tensor) -> Sent:
     below = 0.5 * (1 + (x * math.sqrt(0.5)).op("Erf"))
     density = (-0.5 * x * x).op("Exp") * (1 / math.sqrt(2 * math.pi))
     return [g * (below + x * density)]
+
+
+@rule("Swish")
+def swish(node: Node, g: Tensor) -> Sent:
+    """Y = x s with s = sigmoid(alpha x)."""
+    x, alpha = node.x, node.attribute("alpha")
+    gate = (x * alpha).op("Sigmoid")
+    return [g * (gate + alpha * x * (gate - gate * gate))]
+
+
+@rule("Mish")
+def mish(node: Node, g: Tensor) -> Sent:
+    """Y = x t with t = tanh(softplus(x)), and softplus' = sigmoid."""
+    x = node.x
+    gate = x.op("Softplus").op("Tanh")
+    return [g * (gate + x * (1 - gate * gate) * x.op("Sigmoid"))]
 
 
 @rule("Softmax", since=13)

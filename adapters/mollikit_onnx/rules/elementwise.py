@@ -21,6 +21,13 @@ def cast(node: Node, g: Tensor) -> Sent:
     return [g.op("Cast", to=node.x.dtype)]
 
 
+@rule("CastLike")
+def cast_like(node: Node, g: Tensor) -> Sent:
+    """As Cast; of the second input only the type matters."""
+    x, like = node.inputs
+    return [g.op("Cast", to=x.dtype), g.graph.scalar(0.0, like.dtype).expanded_like(like)]
+
+
 @rule("Neg")
 def neg(node: Node, g: Tensor) -> Sent:
     """dy/dx = -1."""
@@ -55,18 +62,6 @@ def log(node: Node, g: Tensor) -> Sent:
 def sqrt(node: Node, g: Tensor) -> Sent:
     """dy/dx = 1 / (2 y)."""
     return [0.5 * g / node.y]
-
-
-@rule("Sin")
-def sin(node: Node, g: Tensor) -> Sent:
-    """dy/dx = cos x."""
-    return [g * node.x.op("Cos")]
-
-
-@rule("Cos")
-def cos(node: Node, g: Tensor) -> Sent:
-    """dy/dx = -sin x."""
-    return [-(g * node.x.op("Sin"))]
 
 
 @rule("Erf")
@@ -145,6 +140,32 @@ def extremum(node: Node, g: Tensor) -> Sent:
 def total(node: Node, g: Tensor) -> Sent:
     """dy/dx = 1 for every operand."""
     return [g.summed_to(x) for x in node.inputs]
+
+
+@rule("Mean")
+def mean(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 1 / count for every operand."""
+    part = g / len(node.inputs)
+    return [part.summed_to(x) for x in node.inputs]
+
+
+@rule("Mod")
+def mod(node: Node, g: Tensor) -> Sent:
+    """Y = a - n b with a whole n = trunc(a / b)."""
+    if not node.attribute("fmod"):
+        node.refuse("fmod 0 is not defined for floating-point numbers; set fmod to 1")
+    a, b = node.inputs
+    whole = ((a - node.y) / b).op("Round").shaped(node.y.shape)
+    return [g.summed_to(a), (-(g * whole)).shaped(node.y.shape).summed_to(b) if node.wanted[1] else None]
+
+
+@rule("Range")
+def range_(node: Node, g: Tensor) -> Sent:
+    """y_k = start + k delta; the limit decides on the length alone."""
+    zero, one = (node.graph.scalar(value, g.dtype) for value in (0.0, 1.0))
+    count = g.op("Size").op("Cast", to=g.dtype)
+    steps = node.graph.op("Range", zero, count, one)
+    return [g.op("ReduceSum", keepdims=0), zero, (g * steps).op("ReduceSum", keepdims=0)]
 
 
 @rule("Where")

@@ -10,6 +10,7 @@ from tests.onnx.rule_cases import (
     pooling,
     reduction,
     shape,
+    trigonometry,
 )
 from tests.onnx.rule_cases.case import Case, case
 
@@ -25,4 +26,5 @@ CASES = [
     *pooling.CASES,
     *reduction.CASES,
     *shape.CASES,
+    *trigonometry.CASES,
 ]
