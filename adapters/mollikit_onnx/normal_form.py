@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,19 @@ from onnx import (
     NodeProto,
     TensorProto,
     TypeProto,
+    defs,
     helper,
-    inliner,
     numpy_helper,
+    shape_inference,
     version_converter,
 )
 
+from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.errors import OpsetError
 from mollikit_onnx.folding import SMALL, folded
-from mollikit_onnx.pruning import without_weights
+from mollikit_onnx.functions import expanded, inlined
+from mollikit_onnx.pruning import all_nodes, names_made, without_weights
+from mollikit_onnx.registry import is_constant_by_law
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
 # parameters as inputs. The upper ends are what onnxruntime 1.31 runs.
@@ -27,6 +31,11 @@ LOWEST_OPSET, HIGHEST_OPSET = 18, 26
 LOWEST_IR, HIGHEST_IR = 8, 13
 # Before, onnx infers one window too many where ceil_mode lets the last one start in the pads.
 _CEIL_OPSET = 22
+# From these versions on, onnxruntime finds neither a kernel nor the body of an operator.
+_WITHOUT_KERNEL = {"Swish": 25}
+# Function bodies within function bodies.
+DEEPEST_BODY = 8
+_UNKNOWN = TypeProto()
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,8 @@ class NormalForm:
     Attributes
     ----------
     model : ModelProto
-        Without local functions, of opset `LOWEST_OPSET` or later, shapes inferred, integer
+        Without local functions and without operators between ``wrt`` and ``of`` that have a function
+        body but no rule, of opset `LOWEST_OPSET` or later, shapes inferred, integer
         constants folded, initializers taken out.
     weights : dict
         The initializers by name; those of the caller's model are not copied.
@@ -52,12 +62,15 @@ class NormalForm:
     values: dict[str, NDArray[Any]]
 
 
-def normal_form(model: ModelProto, variables: Collection[str]) -> NormalForm:
-    """Bring a model to its normal form; the named tensors are variables, never constants."""
+def normal_form(model: ModelProto, wrt: Collection[str], of: Collection[str]) -> NormalForm:
+    """Bring a model to its normal form; ``wrt`` and ``of`` are variables, never constants."""
+    variables = {*wrt, *of}
     skeleton, weights = _separated(model)
-    if model.functions:
-        skeleton = inliner.inline_local_functions(skeleton)
-    skeleton = _at_known_opset(skeleton)
+    skeleton = inlined(skeleton)
+    for node in all_nodes(skeleton.graph):
+        # The default domain has two spellings.
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+    skeleton = _at_known_opset(_without_foreign(skeleton))
     # The weights stand in as inputs, so what comes back may hold small ones that a pass has added.
     weights.update((w.name, w) for w in skeleton.graph.initializer)
     overridable = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
@@ -67,18 +80,73 @@ def normal_form(model: ModelProto, variables: Collection[str]) -> NormalForm:
         if name not in variables and name not in overridable and _is_small(weight)
     }
     skeleton = folded(skeleton, weights, values, variables)
+    for _ in range(DEEPEST_BODY):
+        written_out = expanded(skeleton, _types(skeleton, weights), _obstacle(skeleton, wrt, of))
+        if written_out is None:
+            break
+        skeleton = folded(written_out, weights, values, variables)
     inputs = {value.name for value in model.graph.input}
     if model.ir_version < 4:
         inputs -= set(weights)
-    types = {tensor.name: tensor.type for tensor in skeleton.graph.input}
-    types |= {tensor.name: tensor.type for tensor in skeleton.graph.value_info}
-    types |= {tensor.name: tensor.type for tensor in skeleton.graph.output}
-    types |= {name: helper.make_tensor_type_proto(w.data_type, w.dims) for name, w in weights.items()}
+    types = _types(skeleton, weights)
     kept = [value for value in skeleton.graph.input if value.name in inputs]
     del skeleton.graph.input[:], skeleton.graph.initializer[:]
     skeleton.graph.input.extend(kept)
     skeleton.ir_version = min(max(model.ir_version, LOWEST_IR), HIGHEST_IR)
     return NormalForm(skeleton, weights, types, values)
+
+
+def _types(skeleton: ModelProto, weights: dict[str, TensorProto]) -> dict[str, TypeProto]:
+    graph = skeleton.graph
+    types = {tensor.name: tensor.type for tensor in (*graph.input, *graph.value_info, *graph.output)}
+    return types | {name: helper.make_tensor_type_proto(w.data_type, w.dims) for name, w in weights.items()}
+
+
+def _obstacle(skeleton: ModelProto, wrt: Collection[str], of: Collection[str]) -> Callable[[NodeProto], bool]:
+    """Choose the nodes between wrt and of that have no rule."""
+    types = _types(skeleton, {})
+    opsets = {opset.domain: opset.version for opset in skeleton.opset_import}
+
+    def dtype(name: str) -> int:
+        return types.get(name, _UNKNOWN).tensor_type.elem_type
+
+    _, path = active_path(skeleton.graph.node, wrt, of, dtype, opsets)
+    between = {name for node in path for name in names_made(node)}
+
+    def chosen(node: NodeProto) -> bool:
+        mine = not between.isdisjoint(node.output)
+        return mine and not has_rule(node, opsets) and not is_constant_by_law(node.domain, node.op_type)
+
+    return chosen
+
+
+def _without_foreign(model: ModelProto) -> ModelProto:
+    """Write out by their function bodies the operators that onnxruntime does not run."""
+    version = _opset(model)
+
+    def foreign(node: NodeProto) -> bool:
+        if node.domain or not defs.has(node.op_type):
+            return False
+        newer = version > HIGHEST_OPSET and defs.get_schema(node.op_type).since_version > HIGHEST_OPSET
+        return newer or version >= _WITHOUT_KERNEL.get(node.op_type, version + 1)
+
+    for _ in range(DEEPEST_BODY):
+        if not any(foreign(node) for node in all_nodes(model.graph)):
+            break
+        inferred = shape_inference.infer_shapes(model)
+        written_out = expanded(inferred, _types(inferred, {}), foreign)
+        if written_out is None:
+            break
+        model = written_out
+    return model
+
+
+def _opset(model: ModelProto) -> int:
+    versions = (opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+    version = next(versions, None)
+    if version is None:
+        raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
+    return int(version)
 
 
 def _rounds_up(node: NodeProto) -> bool:
@@ -99,17 +167,12 @@ def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
         elif name not in declared:
             skeleton.graph.input.append(helper.make_tensor_value_info(name, weight.data_type, weight.dims))
     skeleton.graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    for node in skeleton.graph.node:
-        # The default domain has two spellings.
-        node.domain = "" if node.domain == "ai.onnx" else node.domain
     skeleton.ir_version = max(model.ir_version, 4)
     return skeleton, weights
 
 
 def _at_known_opset(model: ModelProto) -> ModelProto:
-    version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), None)
-    if version is None:
-        raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
+    version = _opset(model)
     lowest = _CEIL_OPSET if any(_rounds_up(node) for node in model.graph.node) else LOWEST_OPSET
     if lowest <= version <= HIGHEST_OPSET:
         return model

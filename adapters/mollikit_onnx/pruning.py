@@ -7,14 +7,27 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from mollikit_onnx.errors import UnknownTensorError
 
 
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Graphs that a node holds in its attributes."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
 def names_read(node: NodeProto) -> Iterator[str]:
     """Names of the tensors that a node reads: its inputs, and what its subgraphs capture from outside."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield from _captured(attribute.g)
-        for graph in attribute.graphs:
-            yield from _captured(graph)
+    for graph in subgraphs(node):
+        yield from _captured(graph)
 
 
 def _captured(graph: GraphProto) -> Iterator[str]:
@@ -24,6 +37,14 @@ def _captured(graph: GraphProto) -> Iterator[str]:
         yield from (name for name in names_read(node) if name not in own)
         own.update(node.output)
     yield from (value.name for value in graph.output if value.name not in own)
+
+
+def names_made(node: NodeProto) -> Iterator[str]:
+    """Names of the tensors that a node makes: its outputs, and those of the nodes in its subgraphs."""
+    yield from node.output
+    for graph in subgraphs(node):
+        for inner in all_nodes(graph):
+            yield from inner.output
 
 
 def nodes_needed(nodes: Sequence[NodeProto], names: Collection[str]) -> tuple[list[NodeProto], set[str]]:

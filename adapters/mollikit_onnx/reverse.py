@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import ModelProto, NodeProto, OperatorSetIdProto, TypeProto, helper
+from onnx import ModelProto, OperatorSetIdProto, TypeProto, helper
 
+from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.errors import ModelError, UnknownTensorError, UnsupportedOperatorError
 from mollikit_onnx.fusion import forward_nodes
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.node import Node
 from mollikit_onnx.normal_form import NormalForm, normal_form
-from mollikit_onnx.pruning import names_read, nodes_needed
-from mollikit_onnx.registry import find_rule, is_constant_by_law
+from mollikit_onnx.pruning import nodes_needed
+from mollikit_onnx.registry import find_rule
 from mollikit_onnx.rules import load_rules
 from mollikit_onnx.tensor import FLOATS, Tensor
 
@@ -66,7 +67,7 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
     """
     load_rules()
     wrt, of = list(dict.fromkeys(wrt)), list(dict.fromkeys(of))
-    form = normal_form(model, {*wrt, *of})
+    form = normal_form(model, wrt, of)
     _check_names(form, wrt, of)
     source = form.model.graph
     opsets = {opset.domain: opset.version for opset in form.model.opset_import}
@@ -74,9 +75,9 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
     graph = GraphBuilder(opsets, form.types, form.values, set(_names(form)))
     outputs = [value.name for value in source.output]
     nodes = forward_nodes(form, graph, {*outputs, *wrt, *of})
-    active, path = _path(nodes, wrt, of, graph)
+    active, path = active_path(nodes, wrt, of, lambda name: graph.tensor(name).dtype, opsets)
     for node in path:
-        if find_rule(node.domain, node.op_type, opsets.get(node.domain, 1)) is None:
+        if not has_rule(node, opsets):
             reason = "no rule for its gradient, and it lies between wrt and of"
             raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
 
@@ -104,6 +105,7 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
         weight for name, weight in form.weights.items() if name in needed or name in overridable
     )
     result.graph.sparse_initializer.extend(source.sparse_initializer)
+    result.functions.extend(form.model.functions)
     result.opset_import.extend(OperatorSetIdProto(domain=d, version=v) for d, v in opsets.items())
     result.ir_version = form.model.ir_version
     result.producer_name = "mollikit"
@@ -133,29 +135,6 @@ def _check_names(form: NormalForm, wrt: Sequence[str], of: Sequence[str]) -> Non
                 )
             if f"{name}.{suffix}" in names:
                 raise ModelError(f"the model has a tensor {name}.{suffix} already; rename it there first")
-
-
-def _path(
-    nodes: Sequence[NodeProto], wrt: Sequence[str], of: Sequence[str], graph: GraphBuilder
-) -> tuple[set[str], list[NodeProto]]:
-    """Tensors that depend on ``wrt`` and determine ``of``, and the nodes between them."""
-    reached = set(wrt)
-    for node in nodes:
-        if reached.isdisjoint(names_read(node)) or is_constant_by_law(node.domain, node.op_type):
-            continue
-        # An unknown operator may compute anything from a float, an integer code for instance.
-        known = find_rule(node.domain, node.op_type, graph.opsets.get(node.domain, 1)) is not None
-        reached.update(n for n in node.output if n and (not known or graph.tensor(n).dtype in FLOATS))
-    leading = set(of)
-    path = []
-    for node in reversed(nodes):
-        if any(name in reached and name in leading for name in node.output):
-            read = reached.intersection(names_read(node))
-            if read:
-                path.append(node)
-                leading.update(read)
-    path.reverse()
-    return reached & leading, path
 
 
 def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:

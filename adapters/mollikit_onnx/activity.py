@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from onnx import NodeProto
+
+from mollikit_onnx.pruning import names_read
+from mollikit_onnx.registry import find_rule, is_constant_by_law
+from mollikit_onnx.tensor import FLOATS
+
+
+def has_rule(node: NodeProto, opsets: Mapping[str, int]) -> bool:
+    """Whether the operator of a node has a reverse-mode rule."""
+    return find_rule(node.domain, node.op_type, opsets.get(node.domain, 1)) is not None
+
+
+def active_path(
+    nodes: Sequence[NodeProto],
+    wrt: Collection[str],
+    of: Collection[str],
+    dtype: Callable[[str], int],
+    opsets: Mapping[str, int],
+) -> tuple[set[str], list[NodeProto]]:
+    """Tensors that depend on ``wrt`` and determine ``of``, and the nodes between them.
+
+    Parameters
+    ----------
+    nodes : sequence of NodeProto
+        In topological order.
+    wrt, of : collection of str
+    dtype : callable
+        Element type of a tensor, 0 where it is not known.
+    opsets : mapping
+        Version by domain.
+    """
+    reached = set(wrt)
+    for node in nodes:
+        if reached.isdisjoint(names_read(node)) or is_constant_by_law(node.domain, node.op_type):
+            continue
+        # An unknown operator may compute anything from a float, an integer code for instance.
+        known = has_rule(node, opsets)
+        reached.update(name for name in node.output if name and (not known or dtype(name) in FLOATS))
+    leading = set(of)
+    path = []
+    for node in reversed(nodes):
+        if any(name in reached and name in leading for name in node.output):
+            read = reached.intersection(names_read(node))
+            if read:
+                path.append(node)
+                leading.update(read)
+    path.reverse()
+    return reached & leading, path
