@@ -12,18 +12,18 @@ from scipy.special import stdtrit
 
 from mollikit.atomic import replacing
 from mollikit.layout import Layout, Leaf
-from mollikit.moments import Moments, Tally
+from mollikit.moments import Moments, SecondMoments, Tally
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A mean with its error bar: of a view of the gradient, or of the model's smoothed value.
+    """An estimate with its error bar: of a view of the gradient, or of the model's smoothed value.
 
     Attributes
     ----------
-    value, standard_error : ndarray
+    value, standard_error : ndarray, or mapping of them by input name
         Of one shape.
     degrees_of_freedom : int
         Of the standard error: independent groups less one.
@@ -32,14 +32,15 @@ class Measurement:
     """
 
     moments: Moments
+    layout: Layout | None = None
 
     @property
-    def value(self) -> NDArray[np.float64]:
-        return self.moments.mean
+    def value(self) -> Any:
+        return self._formed(self.moments.mean)
 
     @property
-    def standard_error(self) -> NDArray[np.float64]:
-        return self.moments.standard_error
+    def standard_error(self) -> Any:
+        return self._formed(self.moments.standard_error)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -49,10 +50,57 @@ class Measurement:
     def relative_error(self) -> float:
         return self.moments.relative_error
 
-    def interval(self, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Confidence interval of each coordinate, by Student's t for the groups there are: (low, high)."""
-        half = _student(level, self.degrees_of_freedom) * self.standard_error
-        return self.value - half, self.value + half
+    @property
+    def mean_square(self) -> Positive:
+        """Mean square over the points; see ``Pathwise(second_moments=True)``."""
+        return Positive(self._second.mean_square, self.layout)
+
+    @property
+    def variance(self) -> Positive:
+        """Variance over the points, without bias, its error by the jackknife over groups."""
+        return Positive(self._second.variance, self.layout)
+
+    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+        """Confidence interval of each coordinate, by Student's t for the groups there are: (low, high).
+
+        Parameters
+        ----------
+        level : float
+            Share of the truths that such intervals cover, in (0, 1).
+        """
+        low, high = self._interval(_student(level, self.degrees_of_freedom) * self.moments.standard_error)
+        return self._formed(low), self._formed(high)
+
+    def _interval(self, half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self.moments.mean - half, self.moments.mean + half
+
+    def _formed(self, flat: NDArray[np.float64]) -> Any:
+        return flat if self.layout is None else self.layout.unflatten(flat)
+
+    @property
+    def _second(self) -> SecondMoments:
+        if not isinstance(self.moments, SecondMoments):
+            raise AttributeError(
+                "second moments were not asked for: they are streamed by Pathwise(..., second_moments=True)"
+            )
+        return self.moments
+
+
+@dataclass(frozen=True, eq=False)
+class Positive(Measurement):
+    """A mean square or a variance: intervals are taken on the logarithm, where its law is less skewed.
+
+    The ends are value * exp(-/+ t * standard_error / value), by the delta method; at few groups they cover
+    more of the truths than value -/+ t * standard_error does, and they are never negative.
+    """
+
+    def _interval(self, half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        value = self.moments.mean
+        low, high = super()._interval(half)
+        positive = value > 0  # importance weights can leave a variance that is not
+        factor = np.exp(np.divide(half, value, out=np.zeros_like(value), where=positive))
+        with np.errstate(invalid="ignore"):
+            return np.where(positive, value / factor, low), np.where(positive, value * factor, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +150,11 @@ class Estimate:
 
     @property
     def gradient(self) -> Any:
-        return self.layout.unflatten(self.tally.gradient.mean)
+        return self._map.value
 
     @property
     def standard_error(self) -> Any:
-        return self.layout.unflatten(self.tally.gradient.standard_error)
+        return self._map.standard_error
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -129,7 +177,23 @@ class Estimate:
     @property
     def relative_error(self) -> float:
         """Of the whole map, sqrt(|se|^2 / (|gradient|^2 - |se|^2)); infinite where nothing is resolved."""
-        return self.tally.gradient.relative_error
+        return self._map.relative_error
+
+    @property
+    def mean_square(self) -> Measurement:
+        """Mean square of the gradient over the points: SmoothGrad-squared.
+
+        Raises
+        ------
+        AttributeError
+            If it was not asked for, by ``Pathwise(..., second_moments=True)``.
+        """
+        return self._map.mean_square
+
+    @property
+    def variance(self) -> Measurement:
+        """Variance of the gradient over the points, without bias: VarGrad; it is asked for likewise."""
+        return self._map.variance
 
     @property
     def views(self) -> dict[str, Measurement]:
@@ -152,17 +216,18 @@ class Estimate:
         low, high : of the gradient's form
             mean -/+ t * standard error, with Student's t for the groups there are.
         """
-        low, high = Measurement(self.tally.gradient).interval(level)
-        return self.layout.unflatten(low), self.layout.unflatten(high)
+        return self._map.interval(level)
+
+    @property
+    def _map(self) -> Measurement:
+        return Measurement(self.tally.gradient, self.layout)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to an ``.npz`` file, whole or not at all."""
         tallied = {"gradient": self.tally.gradient, **{f"view.{k}": m for k, m in self.tally.views.items()}}
         if self.tally.output is not None:
             tallied["output"] = self.tally.output
-        arrays = {
-            f"{name}.{part}": getattr(m, part) for name, m in tallied.items() for part in ("mean", "m2")
-        }
+        arrays = {f"{name}.{part}": getattr(m, part) for name, m in tallied.items() for part in m.parts()}
         leaves = [asdict(leaf) | {"dtype": leaf.dtype.str} for leaf in self.layout.leaves]
         about = {
             "format": _FORMAT,
@@ -194,9 +259,12 @@ class Estimate:
                 about = json.loads(str(stored["about"]))
                 if about["format"] != _FORMAT:
                     raise ValueError(f"it has format {about['format']}, and this version reads {_FORMAT}")
-                n = about["n_groups"]
                 names = [name.removesuffix(".mean") for name in stored.files if name.endswith(".mean")]
-                moments = {name: Moments(n, stored[f"{name}.mean"], stored[f"{name}.m2"]) for name in names}
+                kind = SecondMoments if "gradient.square" in stored.files else Moments
+                moments = {
+                    name: kind(about["n_groups"], **{part: stored[f"{name}.{part}"] for part in kind.parts()})
+                    for name in names
+                }
                 leaves = tuple(
                     Leaf(
                         leaf["name"],

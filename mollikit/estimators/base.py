@@ -20,6 +20,7 @@ from mollikit.estimators.provenance import provenance, refuse_other_run
 from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Law
 from mollikit.layout import Layout
+from mollikit.moments import SECOND
 from mollikit.oracles import Anchored, GradientOracle, ValueOracle
 from mollikit.progress import ProgressCallback
 from mollikit.samplers import Sampler
@@ -41,6 +42,7 @@ class Setting:
     key: Key
     held: Held
     views: Mapping[str, ViewLike]
+    second_moments: bool = False
 
     @property
     def group_size(self) -> int:
@@ -85,6 +87,10 @@ class Estimator(ABC):
 
     def _check_budget(self, budget: Budget, dimension: int) -> None:  # noqa: B027 - most need no check
         """Raise ValueError where a budget known beforehand is too small to be of use."""
+
+    def _streams_second_moments(self) -> bool:
+        """Whether the mean square and the variance of the points are wanted beside the mean."""
+        return False
 
     def _check_end(self, estimate: Estimate, dimension: int) -> None:  # noqa: B027 - most need no check
         """Warn where a clock ended a run before it was of use."""
@@ -292,7 +298,13 @@ class Estimator(ABC):
         sampler.check(perturbation.dimension)
         sampler.check_grid(perturbation.shape)
         self._check_budget(budget, perturbation.dimension)
-        budget.check(sampler.group_size(perturbation.dimension), views)
+        second = self._streams_second_moments()
+        if second and (taken := SECOND & views.keys()):
+            raise ValueError(
+                f"a view cannot be called {min(taken)!r}: the second moments are; name it otherwise"
+            )
+        known = views.keys() | (SECOND if second else set())
+        budget.check(sampler.group_size(perturbation.dimension), known)
         _check_views(views, layout)
         arrays = {name: np.asarray(values) for name, values in held.items()}
         if isinstance(oracle, Anchored):
@@ -300,7 +312,7 @@ class Estimator(ABC):
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
         self._check_oracle(oracle)
-        return Setting(oracle, perturbation, sampler, key, arrays, dict(views))
+        return Setting(oracle, perturbation, sampler, key, arrays, dict(views), second)
 
     def _block(self, setting: Setting, asked: int | None, budget: Budget) -> Block:
         def probe(rows: int) -> None:

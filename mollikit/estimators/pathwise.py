@@ -31,6 +31,10 @@ class Pathwise(Estimator):
         How the points are drawn; `Recentred` in groups of 8 by default.
     block : int, optional
         Rows in each call of the model, in whole groups; by default it follows the input's size.
+    second_moments : bool
+        Tell the mean square and the variance of the gradients too (SmoothGrad-squared and VarGrad), of the
+        map and of each view, as ``estimate.mean_square`` and ``estimate.variance``. Budgets may look at
+        them: ``RelativeError(0.1, view="variance")``.
 
     Examples
     --------
@@ -44,9 +48,13 @@ class Pathwise(Estimator):
     """
 
     sampler: Sampler = field(default_factory=Recentred)
+    second_moments: bool = field(default=False, kw_only=True)
 
     def _groups(self) -> Sampler:
         return self.sampler
+
+    def _streams_second_moments(self) -> bool:
+        return self.second_moments
 
     def _check_oracle(self, oracle: object) -> None:
         if not isinstance(oracle, GradientOracle):

@@ -27,6 +27,7 @@ _IDENTITY = (
     "widths",
     "held",
     "views",
+    "second_moments",
     "block",
 )
 
@@ -57,6 +58,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "widths": _sha256(perturbation.widths),
         "held": {name: _sha256(values) for name, values in setting.held.items()},
         "views": {name: repr(view) for name, view in setting.views.items()},
+        "second_moments": setting.second_moments,
         "group_size": setting.group_size,
         "versions": {"mollikit": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
     }

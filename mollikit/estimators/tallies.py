@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit.estimators.base import Setting
-from mollikit.moments import Moments, Tally
+from mollikit.moments import Moments, SecondMoments, Tally
 
 
 def tally_of_groups(setting: Setting, means: NDArray[np.float64], output: Moments | None) -> Tally:
@@ -46,32 +46,54 @@ def tally_of_points(
     FloatingPointError
         If a gradient or a value is NaN or infinite.
     """
-    groups = stop - start
-    used, rows = groups * setting.group_size, len(gradients)
-    gradients = gradients[:used]
-    if weights is not None:
-        gradients = gradients * weights[:, None]
-    with np.errstate(invalid="ignore"):  # infinities are refused below
-        means = gradients.reshape(groups, setting.group_size, -1).mean(axis=1, dtype=np.float64)
+    groups, size, rows = stop - start, setting.group_size, len(gradients)
+
+    def grouped(points: NDArray[Any]) -> NDArray[Any]:
+        return points[: groups * size].reshape(groups, size, *points.shape[1:])
+
+    shares = None if weights is None else grouped(weights)
+    points = grouped(gradients)
+    means = _means(points, shares)
     if not np.isfinite(means).all():
-        bad = np.flatnonzero(~np.isfinite(gradients).all(axis=1))
         raise FloatingPointError(
-            f"the oracle's gradient is NaN or infinite at {len(bad)} of {used} points of groups {start} "
-            f"to {stop - 1}: the model is not differentiable there, or a smaller scale is needed"
+            f"the oracle's gradient is NaN or infinite at {_bad(points)} of {groups * size} points of groups "
+            f"{start} to {stop - 1}: the model is not differentiable there, or a smaller scale is needed"
         )
-    output = None if values is None else _output(np.asarray(values), rows, weights, groups, used)
-    return tally_of_groups(setting, means, output)
+    answers, averages = None, None
+    if values is not None:
+        values = np.asarray(values)
+        if values.shape != (rows,):
+            raise ValueError(f"the oracle's values have shape {values.shape}; {rows} points need ({rows},)")
+        answers = grouped(values)
+        averages = _means(answers, shares)
+        if not np.isfinite(averages).all():
+            raise FloatingPointError(
+                f"the oracle's value is NaN or infinite at {_bad(answers)} of {groups * size} points: it "
+                "overflows there, or a smaller scale is needed; an oracle may return None for the value"
+            )
+    if not setting.second_moments:
+        return tally_of_groups(setting, means, None if averages is None else Moments.of(averages))
+    form = setting.perturbation.layout.unflatten
+    views = {}
+    for name, view in setting.views.items():
+        of_means = np.asarray(view(form(means)), dtype=np.float64)
+        of_points = np.asarray(view(form(points.reshape(groups * size, -1))))
+        views[name] = SecondMoments.of_points(of_means, grouped(of_points), shares)
+    return Tally(
+        SecondMoments.of_points(means, points, shares),
+        views,
+        None if answers is None or averages is None else SecondMoments.of_points(averages, answers, shares),
+    )
 
 
-def _output(
-    values: NDArray[Any], rows: int, weights: NDArray[np.float64] | None, groups: int, used: int
-) -> Moments:
-    if values.shape != (rows,):
-        raise ValueError(f"the oracle's values have shape {values.shape}; {rows} points need ({rows},)")
-    values = values[:used] if weights is None else values[:used] * weights
-    if bad := int((~np.isfinite(values)).sum()):
-        raise FloatingPointError(
-            f"the oracle's value is NaN or infinite at {bad} of {used} points: it overflows there, "
-            "or a smaller scale is needed; an oracle may return None for the value"
-        )
-    return Moments.of(values.reshape(groups, -1).mean(axis=1, dtype=np.float64))
+def _means(points: NDArray[Any], shares: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Means of groups (G, ...) from their points (G, g, ...) and importance weights (G, g)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name
+        if shares is not None:
+            points = points * shares.reshape(*shares.shape, *(1,) * (points.ndim - 2))
+        return np.asarray(points.mean(axis=1, dtype=np.float64))
+
+
+def _bad(points: NDArray[Any]) -> int:
+    """Count the points (G, g, ...) with a NaN or an infinity."""
+    return int((~np.isfinite(points)).reshape(points.shape[0] * points.shape[1], -1).any(axis=1).sum())
