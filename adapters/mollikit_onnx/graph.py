@@ -57,9 +57,13 @@ class GraphBuilder:
         self._count = 0
         self.scope = ""
 
+    def type_of(self, name: str) -> TypeProto:
+        """Return what is known of a tensor's type."""
+        return self._types.get(name, TypeProto())
+
     def tensor(self, name: str) -> Tensor:
         """Return the handle of a tensor that exists."""
-        kind = self._types.get(name, TypeProto())
+        kind = self.type_of(name)
         shape: tuple[Dimension, ...] | None = None
         if kind.tensor_type.HasField("shape"):
             dims = kind.tensor_type.shape.dim
@@ -186,6 +190,9 @@ class GraphBuilder:
         if not all(name in self._types for name in node.input if name):
             # Something beside the path comes from an operator whose types onnx does not know.
             return {}
+        if node.op_type == "GroupNormalization":
+            # onnx infers none of its versions.
+            return {node.output[0]: self._types[node.input[0]]}
         schema = defs.get_schema(node.op_type, self.opsets[""], "")
         data = {
             name: numpy_helper.from_array(self._values[name], name)

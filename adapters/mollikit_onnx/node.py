@@ -6,7 +6,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper
 
 from mollikit_onnx.errors import UnsupportedOperatorError
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.tensor import Dimension, Tensor
 
 
 class Node:
@@ -46,16 +46,26 @@ class Node:
         """Return an input, or None where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
-    def output(self, index: int) -> Tensor:
-        """Return an output; an optional one that was left out is asked for from now on."""
+    def output(
+        self, index: int, dtype: int = TensorProto.INT64, shape: tuple[Dimension, ...] | None = None
+    ) -> Tensor:
+        """Return an output; an optional one that was left out is asked for from now on.
+
+        Parameters
+        ----------
+        index : int
+            Its place.
+        dtype, shape : optional
+            Its type where it was left out; by default the numbers of the elements of the first output.
+        """
         while len(self.outputs) <= index:
             self.outputs.append(None)
             self.proto.output.append("")
         if self.outputs[index] is None:
-            kind, dims = TensorProto.INT64, self.y.shape
+            dims = self.y.shape if shape is None else shape
             name = self.graph.fresh(f"{self.graph.scope}/output")
             self.proto.output[index] = name
-            self.outputs[index] = self.graph.declare(name, helper.make_tensor_type_proto(kind, dims))
+            self.outputs[index] = self.graph.declare(name, helper.make_tensor_type_proto(dtype, dims))
         tensor: Tensor = self.outputs[index]
         return tensor
 

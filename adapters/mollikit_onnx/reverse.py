@@ -87,8 +87,9 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
     result.graph.output.extend(source.output)
     cotangents: dict[str, Tensor] = {}
     for name in of:
-        cotangents[name] = graph.declare(f"{name}.cotangent", form.types[name])
-        result.graph.input.append(helper.make_value_info(f"{name}.cotangent", form.types[name]))
+        kind = graph.type_of(name)
+        cotangents[name] = graph.declare(f"{name}.cotangent", kind)
+        result.graph.input.append(helper.make_value_info(f"{name}.cotangent", kind))
     for node in reversed(path):
         _pull_back(Node(node, graph, active), cotangents)
     for name in wrt:

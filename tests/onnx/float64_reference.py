@@ -13,6 +13,8 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_pad import Pad_18
 from scipy import special
 
+from tests.onnx.float64_formulas import OPERATORS
+
 
 class Erf(OpRun):
     """onnx's is in float32 whatever the input."""
@@ -130,4 +132,6 @@ def _gathered(parts: dict[tuple[int, ...], np.ndarray], x: np.ndarray) -> np.nda
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(model, new_ops=[Erf, Gelu, Pad, ConvTranspose, AveragePool, MaxPool])
+    return ReferenceEvaluator(
+        model, new_ops=[Erf, Gelu, Pad, ConvTranspose, AveragePool, MaxPool, *OPERATORS]
+    )
