@@ -21,6 +21,10 @@ class Quantiles(Protocol):
         ...
 
 
+class NothingMovesError(ValueError):
+    """A scale is zero for every coordinate of an input."""
+
+
 class Scale(ABC):
     """How wide a kernel is, for each coordinate of an input.
 
@@ -48,7 +52,7 @@ class Scale(ABC):
         if (widths < 0).any():
             raise ValueError(f"{self} gives a negative width ({widths.min():g}); widths are at least 0")
         if not widths.any():
-            raise ValueError(
+            raise NothingMovesError(
                 f"{self} is zero for every coordinate of this input: nothing would be smoothed. "
                 "Give a positive width in the input's units."
             )

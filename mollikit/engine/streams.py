@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ Rng = int | tuple[int, int] | np.random.Generator | None
 # few enough that drawing a stream to use a part of it does not hurt.
 _VALUES_PER_STREAM = 1 << 14
 _WORD = 1 << 64
+# The third word of the counter says what the numbers are for: an input's streams have zero there.
+_WEIGHTS = 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,26 @@ class Key:
             kind = type(drawn)
             parts.append(drawn.values[max(start - first, 0) : stop - first])
         return kind(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+    def of_weights(
+        self,
+        sampler: Sampler,
+        name: str,
+        group: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        view: type[Normals] | type[Uniforms],
+    ) -> PointSet:
+        """Draw one group for a tensor of weights, as values (1, group_size, *shape).
+
+        Its address is the seed, the tensor's name and the group: the item is no part of it.
+        """
+        address = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+        key = np.array([self.seed, address], dtype=np.uint64)
+        counter = np.array([0, 0, _WEIGHTS, group], dtype=np.uint64)
+        return sampler.draw(
+            np.random.Generator(np.random.Philox(key=key, counter=counter)), 1, shape, dtype, view
+        )
 
 
 def _groups_per_stream(values_per_group: int) -> int:

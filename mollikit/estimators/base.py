@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from mollikit.estimate import Estimate
 from mollikit.estimators.blocks import Block, choose_block
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.provenance import provenance, refuse_other_run
+from mollikit.estimators.weights import WeightPerturbation
 from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Law
 from mollikit.layout import Layout
@@ -43,11 +44,17 @@ class Setting:
     held: Held
     views: Mapping[str, ViewLike]
     second_moments: bool = False
+    weights: WeightPerturbation | None = None
 
     @property
     def group_size(self) -> int:
         """Points in a group."""
         return self.sampler.group_size(self.perturbation.dimension)
+
+    @property
+    def inputs_per_model(self) -> int | None:
+        """Points that share a draw of the weights; None where the weights do not move."""
+        return None if self.weights is None else self.group_size // self.weights.group_size
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,13 @@ class Estimator(ABC):
         estimate, and recorded in it. By default it follows the input's size.
     """
 
-    inputs: Law | Mapping[str, Law]
+    inputs: Law | Mapping[str, Law] | None
     block: int | None = field(default=None, kw_only=True)
 
-    # Whether each call of the model holds whole groups, or a group may be spread over several calls.
-    _whole_groups: ClassVar[bool] = True
+    @property
+    def _whole_groups(self) -> bool:
+        """Whether each call of the model holds whole groups, or a group may be spread over several calls."""
+        return True
 
     @abstractmethod
     def _groups(self) -> Sampler:
@@ -81,6 +90,14 @@ class Estimator(ABC):
     @abstractmethod
     def _probe(self, setting: Setting, points: Any, held: Held) -> None:
         """Call the model once, as the task will, for its time alone."""
+
+    def _perturbation(self, inputs: Any) -> Perturbation:
+        """Resolve the scales on one input."""
+        return Perturbation.of(inputs, Layout.of(inputs), self.inputs)
+
+    def _weights(self, oracle: Any) -> WeightPerturbation | None:
+        """Resolve the scales on the oracle's weights, where they are smoothed."""
+        return None
 
     def _check(self, perturbation: Perturbation) -> None:  # noqa: B027 - most need no check
         """Raise ValueError where the estimator cannot serve these kernels or widths."""
@@ -258,7 +275,7 @@ class Estimator(ABC):
 
         for k in range(n_rows):
             try:
-                self._check(Perturbation.of(row(k), Layout.of(row(k)), self.inputs))
+                self._check(self._perturbation(row(k)))
             except ValueError as error:
                 raise ValueError(f"row {k}: {error}") from error
         done: list[Estimate] = []
@@ -291,8 +308,7 @@ class Estimator(ABC):
         key: Key,
     ) -> Setting:
         """Check everything that can be checked before the model is called."""
-        layout = Layout.of(inputs)
-        perturbation = Perturbation.of(inputs, layout, self.inputs)
+        perturbation = self._perturbation(inputs)
         self._check(perturbation)
         sampler = self._groups()
         sampler.check(perturbation.dimension)
@@ -305,14 +321,15 @@ class Estimator(ABC):
             )
         known = views.keys() | (SECOND if second else set())
         budget.check(sampler.group_size(perturbation.dimension), known)
-        _check_views(views, layout)
+        _check_views(views, perturbation.layout)
         arrays = {name: np.asarray(values) for name, values in held.items()}
         if isinstance(oracle, Anchored):
             form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
         self._check_oracle(oracle)
-        return Setting(oracle, perturbation, sampler, key, arrays, dict(views), second)
+        weights = self._weights(oracle)
+        return Setting(oracle, perturbation, sampler, key, arrays, dict(views), second, weights)
 
     def _block(self, setting: Setting, asked: int | None, budget: Budget) -> Block:
         def probe(rows: int) -> None:
@@ -323,7 +340,16 @@ class Estimator(ABC):
 
         size, group_size = setting.perturbation.layout.size, setting.group_size
         limit, deadline = budget.limit(group_size), budget.deadline()
-        return choose_block(asked, size, group_size, limit, deadline, probe, self._whole_groups)
+        return choose_block(
+            asked,
+            size,
+            group_size,
+            limit,
+            deadline,
+            probe,
+            whole_groups=self._whole_groups,
+            most_rows=setting.inputs_per_model,
+        )
 
 
 def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:

@@ -37,7 +37,9 @@ def choose_block(
     limit: int | None,
     deadline: float | None,
     probe: Callable[[int], object],
+    *,
     whole_groups: bool = True,
+    most_rows: int | None = None,
 ) -> Block:
     """Choose the block.
 
@@ -45,7 +47,8 @@ def choose_block(
     input's size; a known limit is cut into equal blocks, so that little of the last one is padding; and
     where only a clock ends the run, one call on the clean input is timed, so that a slow model gets
     small blocks (with a limit beside the clock, which no call may exceed, the limit is cut more finely
-    instead). With ``whole_groups`` a call of the model never holds less than a group.
+    instead). With ``whole_groups`` a call of the model never holds less than a group; ``most_rows`` are
+    what a call holds at most, however many there are in the block.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def choose_block(
         return _block(asked, group_size, whole_groups)
     rows = min(max(_COORDINATES // size, _LEAST_ROWS), _MOST_ROWS)
     if deadline is not None and limit is None:
-        few = group_size if whole_groups else min(group_size, _LEAST_ROWS)
+        few = group_size if whole_groups else min(group_size, _LEAST_ROWS, most_rows or group_size)
         began = time.perf_counter()
         probe(few)
         seconds_per_row = max(time.perf_counter() - began, 1e-9) / few

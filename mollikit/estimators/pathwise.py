@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from mollikit.engine.run import Task
+from mollikit.estimators.answers import answers
 from mollikit.estimators.base import Estimator, Held, Setting
+from mollikit.estimators.nested import Nested, NestedTask
+from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.tallies import tally_of_points
+from mollikit.estimators.weights import WeightLaws, WeightPerturbation
+from mollikit.kernels import Law
+from mollikit.layout import Layout
 from mollikit.moments import Tally
-from mollikit.oracles import GradientOracle
-from mollikit.samplers import Recentred, Sampler
+from mollikit.oracles import GradientOracle, Reweightable
+from mollikit.samplers import Antithetic, Independent, Recentred, Sampler
 
 
 @dataclass(frozen=True)
@@ -20,17 +25,33 @@ class Pathwise(Estimator):
     It is unbiased where f is locally Lipschitz; a model that jumps (a hard threshold, an argmax) has
     gradients that miss its jumps and needs an estimator from values.
 
+    The weights may be smoothed as well, or instead: grad E[f(x + s t; theta + r u)]. Each draw of the
+    weights, a *model*, is shared by ``inputs_per_model`` inputs, and by all rows of a batch. Points under
+    one model depend on each other, so that error bars count the groups of models.
+
     Source: arXiv 2407.00371, "Axiomatization of Gradient Smoothing in Neural Networks"; the name is that
-    of Mohamed et al. 2020, "Monte Carlo Gradient Estimation in Machine Learning", section 5.
+    of Mohamed et al. 2020, "Monte Carlo Gradient Estimation in Machine Learning", section 5. Weights:
+    Bykov et al. 2022, "NoiseGrad: enhancing explanations by introducing stochasticity to model weights".
 
     Parameters
     ----------
-    inputs : Kernel or mapping of Kernel by input name
+    inputs : Kernel or mapping of Kernel by input name, optional
         With which density each input is smoothed; inputs that a mapping leaves out are not moved.
     sampler : Sampler
         How the points are drawn; `Recentred` in groups of 8 by default.
+    weights : Kernel or mapping of Kernel by pattern, optional
+        With which density the model's weights are smoothed, as the oracle names them (`Reweightable`):
+        all of them, or those whose names match a pattern (``{"head.*": None, "*.weight": kernel}``), of
+        which the first that matches decides; None holds. ``OfMagnitude`` makes the noise multiplicative,
+        theta (1 + s t), a width additive. Weights whose widths are all zero are held.
+    weights_sampler : Sampler, optional
+        `Independent`, `Antithetic` or `Recentred`; antithetic pairs by default.
+    inputs_per_model : int, optional
+        Inputs under each draw of the weights, in whole groups of the sampler; one of its groups by
+        default. Where the inputs are not smoothed there is one.
     block : int, optional
-        Rows in each call of the model, in whole groups; by default it follows the input's size.
+        Rows in each call of the model, in whole groups; by default it follows the input's size. With the
+        weights smoothed, rows in a block, of which a call holds no more than there are under one model.
     second_moments : bool
         Tell the mean square and the variance of the gradients too (SmoothGrad-squared and VarGrad), of the
         map and of each view, as ``estimate.mean_square`` and ``estimate.variance``. Budgets may look at
@@ -47,11 +68,50 @@ class Pathwise(Estimator):
     array([2., 4.])
     """
 
+    inputs: Law | Mapping[str, Law] | None = None
     sampler: Sampler = field(default_factory=Recentred)
+    weights: WeightLaws | None = field(default=None, kw_only=True)
+    weights_sampler: Sampler | None = field(default=None, kw_only=True)
+    inputs_per_model: int | None = field(default=None, kw_only=True)
     second_moments: bool = field(default=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        count = self.inputs_per_model
+        if self.inputs is None and self.weights is None:
+            raise TypeError("Pathwise smooths the inputs, the weights, or both: give inputs= or weights=")
+        if self.weights is None and (count is not None or self.weights_sampler is not None):
+            raise ValueError("inputs_per_model= and weights_sampler= are for smoothed weights: give weights=")
+        if count is not None and count < 1:
+            raise ValueError(f"inputs_per_model={count}: a draw of the weights is used at least once")
+        if self.inputs is None and count not in (None, 1):
+            raise ValueError(
+                f"inputs_per_model={count}: inputs that are not smoothed are the same each time; give "
+                "inputs=, or leave it out"
+            )
+
+    @property
+    def _models(self) -> Sampler:
+        return self.weights_sampler or Antithetic()
+
+    @property
+    def _whole_groups(self) -> bool:
+        return self.weights is None
+
     def _groups(self) -> Sampler:
-        return self.sampler
+        if self.weights is None:
+            return self.sampler
+        inner = Independent() if self.inputs is None else self.sampler
+        return Nested(inner, self._models.group_size(1), self.inputs_per_model)
+
+    def _perturbation(self, inputs: Any) -> Perturbation:
+        if self.inputs is None:
+            return Perturbation.still(inputs, Layout.of(inputs))
+        return super()._perturbation(inputs)
+
+    def _weights(self, oracle: Any) -> WeightPerturbation | None:
+        if self.weights is None:
+            return None
+        return WeightPerturbation.of(oracle.weights, self.weights, self._models)
 
     def _streams_second_moments(self) -> bool:
         return self.second_moments
@@ -62,11 +122,21 @@ class Pathwise(Estimator):
                 f"{type(oracle).__name__} has no value_and_gradient(points), whose gradients Pathwise "
                 "averages; for a model that gives values alone there are Secant and ScoreFunction"
             )
+        if self.weights is not None and not isinstance(oracle, Reweightable):
+            raise TypeError(
+                f"{type(oracle).__name__} has no weights and reweighted(weights), by which weights are "
+                "smoothed: give it these two (mollikit.Reweightable), or smooth the inputs alone"
+            )
 
     def _probe(self, setting: Setting, points: Any, held: Held) -> None:
-        setting.oracle.value_and_gradient(points, **held)
+        oracle = setting.oracle
+        if setting.weights is not None:
+            oracle = oracle.reweighted(next(setting.weights.models(oracle.weights, setting.key, 0)))
+        oracle.value_and_gradient(points, **held)
 
     def _task(self, setting: Setting, rows: int) -> Task:
+        if setting.weights is not None:
+            return NestedTask(setting, setting.weights, rows)
         return PathwiseTask(setting, rows)
 
 
@@ -78,13 +148,8 @@ class PathwiseTask:
     rows: int
 
     def __call__(self, start: int, stop: int) -> Tally:
-        s, layout = self.setting, self.setting.perturbation.layout
-        drawn = s.key.groups(
-            s.sampler, start, stop, s.perturbation.shape, s.perturbation.base.dtype, s.perturbation.view
-        )
-        steps = s.perturbation.steps(drawn)
-        weights = s.perturbation.weights(steps)
-        points = layout.points(s.perturbation.moved(steps, self.rows))
-        held = {name: np.broadcast_to(v, (self.rows, *v.shape)) for name, v in s.held.items()}
-        values, answer = s.oracle.value_and_gradient(points, **held)
-        return tally_of_points(s, start, stop, layout.gradients(answer, self.rows), values, weights)
+        s, p = self.setting, self.setting.perturbation
+        steps = p.steps(s.key.groups(s.sampler, start, stop, p.shape, p.base.dtype, p.view))
+        importance = p.weights(steps)
+        values, gradients = answers(s, s.oracle, steps, self.rows)
+        return tally_of_points(s, start, stop, gradients, values, importance)

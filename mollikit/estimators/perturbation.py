@@ -39,7 +39,7 @@ class Perturbation:
     draws: tuple[tuple[Draws, slice], ...]
 
     @classmethod
-    def of(cls, inputs: Any, layout: Layout, kernels: Law | Mapping[str, Law]) -> Perturbation:
+    def of(cls, inputs: Any, layout: Layout, kernels: Law | Mapping[str, Law] | None) -> Perturbation:
         """Resolve the scales on the clean input.
 
         Raises
@@ -99,10 +99,16 @@ class Perturbation:
             tuple(stretches),
         )
 
+    @classmethod
+    def still(cls, inputs: Any, layout: Layout) -> Perturbation:
+        """Return the perturbation that moves nothing, for a model whose weights alone are smoothed."""
+        base = layout.flatten(inputs)
+        return cls(layout, base, np.zeros_like(base), np.zeros(0, np.intp), (0,), ())
+
     @property
     def dimension(self) -> int:
         """The number of coordinates that move."""
-        return int(self.draws[-1][1].stop)
+        return int(self.draws[-1][1].stop) if self.draws else 0
 
     @property
     def kernels(self) -> tuple[tuple[Kernel, slice], ...]:

@@ -28,21 +28,29 @@ _IDENTITY = (
     "held",
     "views",
     "second_moments",
+    "weights",
     "block",
 )
+
+_OF_WEIGHTS = "gradient of the function smoothed in its weights"
 
 
 def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
     """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256."""
     perturbation = setting.perturbation
     kernels = estimator.inputs
-    laws = kernels.values() if isinstance(kernels, Mapping) else [kernels]
+    laws = kernels.values() if isinstance(kernels, Mapping) else [kernels] if kernels is not None else []
+    estimand = "; ".join(dict.fromkeys(law.estimand for law in laws))
+    if setting.weights is not None:
+        estimand = f"{estimand}, its weights smoothed too" if laws else _OF_WEIGHTS
     return {
         "estimator": type(estimator).__name__,
         "kernels": {name: repr(k) for name, k in kernels.items()}
         if isinstance(kernels, dict)
+        else None
+        if kernels is None
         else repr(kernels),
-        "estimand": "; ".join(dict.fromkeys(law.estimand for law in laws)),
+        "estimand": estimand,
         "effective_share": perturbation.effective_share,
         "sampler": repr(setting.sampler),
         "biased": setting.sampler.biased,
@@ -59,8 +67,22 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "held": {name: _sha256(values) for name, values in setting.held.items()},
         "views": {name: repr(view) for name, view in setting.views.items()},
         "second_moments": setting.second_moments,
+        "weights": _weights(setting),
         "group_size": setting.group_size,
         "versions": {"mollikit": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
+    }
+
+
+def _weights(setting: Setting) -> dict[str, Any] | None:
+    if setting.weights is None:
+        return None
+    return {
+        "laws": setting.weights.told,
+        "sampler": repr(setting.weights.sampler),
+        "inputs_per_model": setting.inputs_per_model,
+        "tensors": len(setting.weights.laws),
+        "coordinates": setting.weights.size,
+        "sha256": setting.weights.digest(setting.oracle.weights),
     }
 
 

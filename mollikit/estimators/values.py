@@ -37,7 +37,9 @@ class FromValues(Estimator):
 
     allow_poor: bool = field(default=False, kw_only=True)
 
-    _whole_groups = False
+    @property
+    def _whole_groups(self) -> bool:
+        return False
 
     @abstractmethod
     def _fewest(self, dimension: int) -> tuple[int, str]:
