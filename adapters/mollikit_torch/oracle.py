@@ -12,9 +12,10 @@ from mollikit_torch.diagnosis import Trace, refuse_not_finite
 from mollikit_torch.layers import check_layer, recorded, replaced
 from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.pickling import check_picklable
-from mollikit_torch.replicas import Compiled, Function, Replicas, Source
+from mollikit_torch.replicas import Compiled, Function, Replicas, Reweighted, Source
 from mollikit_torch.selection import Output, Target, check_target, chosen, row_values, tensor_output, top
 from mollikit_torch.tensors import array_of, computing, tensor_of
+from mollikit_torch.weights import replacements, shown
 
 
 class TorchOracle:
@@ -132,10 +133,34 @@ class TorchOracle:
         """
         if self._target != "top" or "target" in held:
             return self
-        anchored = object.__new__(TorchOracle)
-        anchored.__dict__.update(self.__dict__)
-        anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
-        return anchored
+        return self._with(_target=top(self.predict(one_row(inputs), **one_row(held))[0]))
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The module's parameters of floats by name, read-only; on the CPU they are its own memory.
+
+        Of parametrised layers (weight_norm and the like) they are the tensors that are trained. Buffers, such
+        as the running statistics of BatchNorm, are not among them. A plain function, an exported program and
+        a compiled module show none. bfloat16, which NumPy lacks, is shown as float32.
+        """
+        return shown(self._source.weights)
+
+    def reweighted(self, weights: Mapping[str, Array]) -> TorchOracle:
+        """Return this oracle with other tensors in the place of some weights; the module is not touched.
+
+        The arrays' memory is used where dtypes and the device allow.
+
+        Raises
+        ------
+        ValueError
+            There is no such weight, a shape is not its own, or the model is a function or compiled.
+        """
+        return self._with(_source=self._source.reweighted(replacements(weights, self._source.weights)))
+
+    def _with(self, **changed: Any) -> TorchOracle:
+        other = object.__new__(TorchOracle)
+        other.__dict__.update(self.__dict__, **changed)
+        return other
 
     def predict(self, points: Points, **held: Array) -> Array:
         """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.
@@ -319,7 +344,7 @@ class TorchOracle:
 
     def _fault(self, batch: Batch, by_row: Any) -> str:
         """Say where in the model a gradient that is not finite arose; empty where that is not known."""
-        if not isinstance(self._source, Replicas):
+        if not isinstance(self._source, Replicas | Reweighted):
             return ""
         trace = Trace()
         with self._source.model() as model, trace.watching(model):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -21,6 +21,15 @@ class Source(Protocol):
     @contextmanager
     def model(self) -> Iterator[Callable[..., Any]]:
         """Give the model to this thread for one call."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Parameters of floats by name, as `reweighted` takes them; empty where there are none to replace."""
+        ...
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        """Return the same model with other tensors in the place of some of its weights."""
         ...
 
     def digest(self) -> str | None:
@@ -51,10 +60,21 @@ class Replicas:
 
     @contextmanager
     def model(self) -> Iterator[nn.Module]:
+        yield self.replica().module
+
+    def replica(self) -> _Replica:
+        """Return this thread's copy, as the caller's module is now."""
         if self._own.replica is None:
             self._own.replica = _Replica(self.master)
         self._own.replica.reset()
-        yield self._own.replica.module
+        return self._own.replica
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return {name: p.detach() for name, p in self.master.named_parameters() if p.is_floating_point()}
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        return Reweighted(self, weights)
 
     def digest(self) -> str:
         return _digest(self.master)
@@ -65,6 +85,34 @@ class Replicas:
     def __setstate__(self, master: nn.Module) -> None:
         self.master = master
         self._own = _Own()
+
+
+class Reweighted:
+    """Replicas that have other tensors in the place of some of their weights while a call lasts.
+
+    The tensors are lent to the parameters of the thread's own replica, and to nobody else's; whatever
+    refers to a parameter, a tied layer for instance, sees them.
+    """
+
+    def __init__(self, replicas: Replicas, weights: Mapping[str, Tensor]) -> None:
+        self._replicas, self._weights = replicas, dict(weights)
+
+    @contextmanager
+    def model(self) -> Iterator[nn.Module]:
+        replica = self._replicas.replica()
+        with replica.lent(self._weights):
+            yield replica.module
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return {**self._replicas.weights, **self._weights}
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        return Reweighted(self._replicas, {**self._weights, **weights})
+
+    def digest(self) -> str:
+        with torch.inference_mode(False), self.model() as module:
+            return _digest(module)
 
 
 class Compiled:
@@ -89,6 +137,13 @@ class Compiled:
                 yield self._compiled
             self._called = True
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        return self
+
     def digest(self) -> str:
         return _digest(self.master)
 
@@ -109,17 +164,28 @@ class Function:
     def model(self) -> Iterator[Callable[..., Any]]:
         yield self.function
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        return self
+
     def digest(self) -> None:
         return None
 
 
 class _Replica:
-    """A copy of a frozen module with its parameters and with buffers of its own."""
+    """A copy of a frozen module with the same weights, in parameters and with buffers of its own."""
 
     def __init__(self, master: nn.Module) -> None:
-        shared: dict[int, Any] = {id(parameter): parameter for parameter in master.parameters()}
+        shared: dict[int, Any] = {}
+        self._parameters: dict[str, nn.Parameter] = {}
         self._buffers = []
         with torch.inference_mode(False), torch.no_grad():
+            for name, parameter in master.named_parameters():
+                self._parameters[name] = nn.Parameter(parameter.detach(), requires_grad=False)
+                shared[id(parameter)] = self._parameters[name]
             for buffer in master.buffers():
                 shared[id(buffer)] = buffer.clone()
             self.module = copy.deepcopy(master, shared)
@@ -133,6 +199,18 @@ class _Replica:
                 own.copy_(theirs)
                 if getattr(owner, name) is not own:
                     setattr(owner, name, own)
+
+    @contextmanager
+    def lent(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Put other tensors in the place of these weights, while inside."""
+        own = {name: self._parameters[name].data for name in weights}
+        try:
+            for name, tensor in weights.items():
+                self._parameters[name].data = tensor
+            yield
+        finally:
+            for name, tensor in own.items():
+                self._parameters[name].data = tensor
 
 
 class _Own(threading.local):
