@@ -3,13 +3,16 @@
 from mollikit import axioms, recipes
 from mollikit._version import __version__
 from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
+from mollikit.comparison import Comparison, ComparisonInterrupted, compare
 from mollikit.estimate import Estimate, Measurement
 from mollikit.estimators import (
+    Attribution,
     Basis,
     Columns,
     Cosines,
     Estimator,
     InBasis,
+    InputTimesGradient,
     Pathwise,
     ScoreFunction,
     Secant,
@@ -55,12 +58,15 @@ from mollikit.views import ChannelSum, Input, Pool, View
 __all__ = [
     "Anchored",
     "Antithetic",
+    "Attribution",
     "Basis",
     "Budget",
     "Bump",
     "Cauchy",
     "ChannelSum",
     "Columns",
+    "Comparison",
+    "ComparisonInterrupted",
     "Cosines",
     "Density",
     "Epanechnikov",
@@ -75,6 +81,7 @@ __all__ = [
     "InBasis",
     "Independent",
     "Input",
+    "InputTimesGradient",
     "Interrupted",
     "Kernel",
     "Laplace",
@@ -113,6 +120,7 @@ __all__ = [
     "WithinBounds",
     "__version__",
     "axioms",
+    "compare",
     "from_density",
     "recipes",
 ]

@@ -91,3 +91,9 @@ class ModelFile(Protocol):
     def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
         """As in `GradientOracle`."""
         ...
+
+
+def named(thing: object) -> str:
+    """How a thing tells of itself; of one that does not, its class, and not where it lies in memory."""
+    told = type(thing).__repr__ is not object.__repr__
+    return repr(thing) if told else f"{type(thing).__module__}.{type(thing).__qualname__}"

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mollikit._version import __version__
 from mollikit.budgets import Budget
 from mollikit.estimate import Estimate
+from mollikit.estimators.attributions import Attributing
+from mollikit.oracles import named
 
 if TYPE_CHECKING:
     from mollikit.estimators.base import Estimator, Setting
@@ -57,7 +59,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "seed": setting.key.seed,
         "item": setting.key.item,
         "budget": str(budget),
-        "oracle": _named(setting.oracle),
+        "oracle": named(setting.oracle),
         "inputs": {
             leaf.name or "": {"shape": list(leaf.shape), "dtype": leaf.dtype.name}
             for leaf in perturbation.layout.leaves
@@ -101,10 +103,8 @@ def refuse_other_run(estimate: Estimate, about: dict[str, Any]) -> None:
         )
 
 
-def _named(thing: object) -> str:
-    """How a thing tells of itself; of one that does not, its class, and not where it lies in memory."""
-    told = type(thing).__repr__ is not object.__repr__
-    return repr(thing) if told else f"{type(thing).__module__}.{type(thing).__qualname__}"
+def _instead(oracle: object) -> str:
+    return f", with in the gradient's place: {oracle.attribution}" if isinstance(oracle, Attributing) else ""
 
 
 def _sha256(values: NDArray[Any]) -> str:
