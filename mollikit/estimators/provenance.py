@@ -52,7 +52,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         else None
         if kernels is None
         else repr(kernels),
-        "estimand": estimand,
+        "estimand": estimand + _instead(setting.oracle),
         "effective_share": perturbation.effective_share,
         "sampler": repr(setting.sampler),
         "biased": setting.sampler.biased,

@@ -63,7 +63,7 @@ def test_the_estimand_and_the_models_name_are_in_the_provenance():
         "(input - baseline) * gradient, baseline 0.5"
     )
     assert about["oracle"] == f"InputTimesGradient({oracle!r}, baseline=0.5)"
-    with pytest.raises(ValueError, match=r"oracle: .* then"):
+    with pytest.raises(ValueError, match=r"oracle: InputTimesGradient"):
         smoothed(mk.InputTimesGradient(oracle, 0.6), n=128, resume=estimate)
     assert "place" not in smoothed(oracle, n=64).provenance["estimand"]
 
