@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from onnx.reference.op_run import OpRun
 
 
@@ -48,4 +49,14 @@ class GroupNormalization(OpRun):
         return (n * scale + shift,)
 
 
-OPERATORS = [LRN, LpNormalization, MeanVarianceNormalization, GroupNormalization]
+class AffineGrid(OpRun):
+    """onnx's places are of float32."""
+
+    def _run(self, theta: np.ndarray, size: np.ndarray, align_corners: int) -> tuple[np.ndarray]:
+        grid = torch.nn.functional.affine_grid(
+            torch.from_numpy(theta), size.tolist(), align_corners=bool(align_corners)
+        )
+        return (grid.numpy(),)
+
+
+OPERATORS = [AffineGrid, LRN, LpNormalization, MeanVarianceNormalization, GroupNormalization]

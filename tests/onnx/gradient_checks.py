@@ -33,7 +33,8 @@ def one_node_model(case: Case, feeds: Mapping[str, np.ndarray], dtype: type, *, 
     inputs, constants = [], []
     for k, (name, array) in enumerate(feeds.items()):
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype) if array.dtype == np.float64 else array.dtype)
-        if array.dtype == np.float64 or (symbolic and array.dtype == np.int64 and case.op_type != "Pow"):
+        late = symbolic and array.dtype == np.int64 and int(name[1:]) not in case.fixed
+        if array.dtype == np.float64 or late:
             shape: list[int | str] = list(array.shape)
             if symbolic and k == 0:
                 kept = {1} if case.op_type in _CHANNELLED else set()

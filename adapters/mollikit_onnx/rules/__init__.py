@@ -9,10 +9,13 @@ FAMILIES = (
     "constant",
     "convolution",
     "linear_algebra",
+    "loss",
     "normalization",
     "pooling",
     "reduction",
     "shape",
+    "signal",
+    "spatial",
     "indexing",
 )
 

@@ -6,10 +6,13 @@ from tests.onnx.rule_cases import (
     elementwise,
     indexing,
     linear_algebra,
+    loss,
     normalization,
     pooling,
     reduction,
     shape,
+    signal,
+    spatial,
     trigonometry,
 )
 from tests.onnx.rule_cases.case import Case, case
@@ -22,9 +25,12 @@ CASES = [
     *elementwise.CASES,
     *indexing.CASES,
     *linear_algebra.CASES,
+    *loss.CASES,
     *normalization.CASES,
     *pooling.CASES,
     *reduction.CASES,
     *shape.CASES,
+    *signal.CASES,
+    *spatial.CASES,
     *trigonometry.CASES,
 ]

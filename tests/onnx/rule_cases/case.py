@@ -11,11 +11,17 @@ Input = tuple[int, ...] | np.ndarray | None
 
 @dataclass(frozen=True)
 class Case:
+    """A use of an operator.
+
+    Integer inputs arrive at run time where the sizes are symbolic, except those whose places are ``fixed``.
+    """
+
     op_type: str
     inputs: tuple[Input, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     n_outputs: int = 1
     opset: int = 20
+    fixed: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         shapes = ",".join(
@@ -25,8 +31,15 @@ class Case:
         return f"{self.op_type}({shapes};{options})".replace(" ", "")[:120]
 
 
-def case(op_type: str, *inputs: Input, n_outputs: int = 1, opset: int = 20, **attributes: Any) -> Case:
-    return Case(op_type, inputs, attributes, n_outputs, opset)
+def case(
+    op_type: str,
+    *inputs: Input,
+    n_outputs: int = 1,
+    opset: int = 20,
+    fixed: tuple[int, ...] = (),
+    **attributes: Any,
+) -> Case:
+    return Case(op_type, inputs, attributes, n_outputs, opset, fixed)
 
 
 def ints(*values: int) -> np.ndarray:
