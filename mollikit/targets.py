@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# An element of a row of the output, the only one, or a function from a batch's output to one scalar a row.
+Target: TypeAlias = int | tuple[int, ...] | Callable[[Any], Any] | None
+# Sizes of a row of the output; None where an axis is open.
+Row: TypeAlias = Sequence[int | None]
+
+
+def check_target(target: Any) -> None:
+    """Raise where a target could not fit any output.
+
+    Raises
+    ------
+    TypeError
+        It is neither made of integers nor a function, "top" or None.
+    ValueError
+        An index is negative.
+    """
+    if target is None or callable(target) or (isinstance(target, str) and target == "top"):
+        return
+    index = target if isinstance(target, tuple) else (target,)
+    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) for k in index):
+        raise TypeError(f"target is an int, a tuple of ints, a function, 'top' or None, and got {target!r}")
+    if any(k < 0 for k in index):
+        raise ValueError(f"target {target!r} is out of range: elements are counted from 0")
+
+
+def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int64]:
+    """Coordinates of the explained element in the output: of each row's own target, or of the fixed one.
+
+    Parameters
+    ----------
+    target : int, tuple of int, "top" or None
+        The fixed one.
+    by_row : array (m,) or (m, n_axes), or None
+        Integers that take precedence over it.
+    rows : int
+        The number m of rows.
+    row : sequence of int or None
+        The output's shape behind the batch axis; an open axis is not checked.
+
+    Returns
+    -------
+    ndarray
+        (m, 1 + n_axes), the row's own number first.
+
+    Raises
+    ------
+    ValueError
+        The target is out of range or of the wrong shape, there is none, or "top" has not been resolved.
+    TypeError
+        Targets by row are not integers.
+
+    Examples
+    --------
+    >>> coordinates(3, None, 2, (5,)).tolist()
+    [[0, 3], [1, 3]]
+    >>> coordinates(None, [4, 0], 2, (5,)).tolist()
+    [[0, 4], [1, 0]]
+    """
+    where = np.empty((rows, 1 + len(row)), np.int64)
+    where[:, 0] = np.arange(rows)
+    if by_row is not None:
+        targets = np.asarray(by_row)
+        if targets.dtype.kind not in "iu":
+            raise TypeError(f"held 'target' takes integers and got an array of {targets.dtype}")
+        if targets.shape != (rows, len(row)) and not (len(row) == 1 and targets.shape == (rows,)):
+            expected = f"({rows},)" if len(row) == 1 else f"({rows}, {len(row)})"
+            raise ValueError(f"held 'target' takes the shape {expected} and got {targets.shape}")
+        where[:, 1:] = targets.reshape(rows, len(row))
+    elif target == "top":
+        raise ValueError(
+            "target='top' is resolved on the clean input: call oracle.anchored(inputs) and use what it "
+            "returns, or hold a target for each row"
+        )
+    elif target is None:
+        if any(size != 1 for size in row):
+            raise ValueError(
+                f"the output has {sizes(row)} elements a row: choose one by target= (an int, a tuple of "
+                "ints, a function, or 'top'), or hold a target for each row"
+            )
+        where[:, 1:] = 0
+    else:
+        fixed = target if isinstance(target, tuple) else (target,)
+        if len(fixed) != len(row):
+            raise ValueError(
+                f"target {target!r} has {len(fixed)} indices, and a row of the output has {len(row)} axes "
+                f"({sizes(row)})"
+            )
+        where[:, 1:] = fixed
+    check_range(where[:, 1:], row)
+    return where
+
+
+def check_range(index: NDArray[np.int64], row: Row) -> None:
+    """Raise ValueError where indices (m, n_axes) are not inside a row of the output."""
+    ends = np.array([np.iinfo(np.int64).max if size is None else size for size in row], np.int64)
+    wrong = (index < 0) | (index >= ends)
+    if wrong.any():
+        culprit = index[wrong.any(axis=1)][0].tolist()
+        raise ValueError(
+            f"target {culprit[0] if len(culprit) == 1 else tuple(culprit)} is out of range: the output has "
+            f"{sizes(row)} {'classes' if len(row) == 1 else 'elements a row'}, counted from 0"
+        )
+
+
+def check_own_rows(among: Any, alone: Any, rows: int) -> None:
+    """Raise ValueError where a target function gives row 0 another value by itself than among the others."""
+    allowed = float(np.finfo(among.dtype).eps ** 0.75 * np.abs(among).max(initial=0))
+    if alone.shape == (1,) and abs(float(alone[0]) - float(among[0])) > allowed:
+        raise ValueError(
+            f"the target function mixes the rows of a batch: row 0 gives {float(among[0]):g} among "
+            f"{rows} rows and {float(alone[0]):g} by itself; reduce over the axes behind the first only"
+        )
+
+
+def top(row: NDArray[Any]) -> tuple[int, ...]:
+    """Index of the largest element of a row of the output.
+
+    Raises
+    ------
+    FloatingPointError
+        The output holds a NaN.
+    """
+    if np.isnan(row).any():
+        raise FloatingPointError("the model's output is NaN on the clean input: check the preprocessing")
+    return tuple(int(k) for k in np.unravel_index(int(np.argmax(row)), row.shape))
+
+
+def sizes(row: Row) -> str:
+    """A row's shape in words."""
+    return " x ".join("any number of" if size is None else str(size) for size in row) or "1"
+
+
+def name_of(function: Any) -> str:
+    """What a function is called; an object that is called goes by its class."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
