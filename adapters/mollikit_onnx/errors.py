@@ -34,7 +34,7 @@ class UnsupportedOperatorError(ModelError):
         super().__init__(
             f"operator {op_type} (domain {self.domain}), node {node_name!r}: {reason}. "
             "Rewrite the model without it, register a rule with mollikit_onnx.rule, "
-            "or use a values-only estimator, which needs no gradient"
+            "or use mollikit.Secant or mollikit.ScoreFunction, which need values alone"
         )
 
 

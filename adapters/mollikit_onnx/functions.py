@@ -113,18 +113,19 @@ def _restamped(function: FunctionProto, model: ModelProto) -> bool:
     """Write the model's operator sets into a function if its operators are alike in them."""
     theirs = {opset.domain: opset.version for opset in function.opset_import}
     ours = {opset.domain: opset.version for opset in model.opset_import}
-
-    def alike(nodes: Iterable[NodeProto]) -> bool:
-        return all(
-            _form(node, theirs) == _form(node, ours) and all(alike(g.node) for g in subgraphs(node))
-            for node in nodes
-        )
-
-    if not alike(function.node):
+    if not alike(function, theirs, ours):
         return False
     for opset in function.opset_import:
         opset.version = ours.get(opset.domain, opset.version)
     return True
+
+
+def alike(graph: GraphProto | FunctionProto, one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    """Whether two versions of the operator sets mean the same by every node of a graph."""
+    return all(
+        _form(node, one) == _form(node, other) and all(alike(inner, one, other) for inner in subgraphs(node))
+        for node in graph.node
+    )
 
 
 def _form(node: NodeProto, opsets: Mapping[str, int]) -> object:

@@ -12,11 +12,12 @@ from onnx import (
     OperatorSetIdProto,
     TensorProto,
     TypeProto,
+    checker,
     defs,
     helper,
     numpy_helper,
 )
-from onnx.shape_inference import infer_node_outputs
+from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.tensor import Dimension, Tensor
@@ -200,4 +201,10 @@ class GraphBuilder:
             if name in self._values and self._values[name].size <= 64
         }
         kinds = {name: self._types[name] for name in node.input if name}
-        return infer_node_outputs(schema, node, kinds, data, opset_imports=self._imports)
+        try:
+            return infer_node_outputs(schema, node, kinds, data, opset_imports=self._imports)
+        except (checker.ValidationError, InferenceError) as error:
+            raise ModelError(
+                f"operator {node.op_type}, node {node.name or node.output[0]!r}, is not valid for its inputs "
+                f"at opset {self.opsets['']}: {error}"
+            ) from error

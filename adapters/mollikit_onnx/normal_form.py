@@ -21,7 +21,7 @@ from onnx import (
 from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.errors import OpsetError
 from mollikit_onnx.folding import SMALL, folded
-from mollikit_onnx.functions import expanded, inlined
+from mollikit_onnx.functions import alike, expanded, inlined
 from mollikit_onnx.pruning import all_nodes, names_made, without_weights
 from mollikit_onnx.registry import is_constant_by_law
 
@@ -144,9 +144,11 @@ def _without_foreign(model: ModelProto) -> ModelProto:
 def _opset(model: ModelProto) -> int:
     versions = (opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
     version = next(versions, None)
-    if version is None:
+    if version is None and any(not node.domain for node in all_nodes(model.graph)):
         raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
-    return int(version)
+    if version is None:
+        model.opset_import.add(domain="", version=HIGHEST_OPSET)
+    return int(version or HIGHEST_OPSET)
 
 
 def _rounds_up(node: NodeProto) -> bool:
@@ -177,6 +179,11 @@ def _at_known_opset(model: ModelProto) -> ModelProto:
     if lowest <= version <= HIGHEST_OPSET:
         return model
     wanted = lowest if version < lowest else HIGHEST_OPSET
+    if version > wanted and alike(model.graph, {"": version}, {"": wanted}):
+        # Newer versions that only take more types.
+        for opset in model.opset_import:
+            opset.version = opset.version if opset.domain else wanted
+        return model
     try:
         converted = version_converter.convert_version(model, wanted)
     except Exception as error:

@@ -159,8 +159,23 @@ def mish(node: Node, g: Tensor) -> Sent:
 @rule("Softmax", since=13)
 def softmax(node: Node, g: Tensor) -> Sent:
     """y_i (g_i - sum_j g_j y_j)."""
-    weighted = g * node.y
-    return [weighted - node.y * weighted.op("ReduceSum", [node.attribute("axis")], keepdims=1)]
+    y = _number_where_replaced(node)
+    weighted = g * y
+    return [weighted - y * weighted.op("ReduceSum", [node.attribute("axis")], keepdims=1)]
+
+
+def _number_where_replaced(node: Node) -> Tensor:
+    """Return y, without NaN if a Where follows: attention so drops rows that are masked altogether.
+
+    Their cotangent is zero then, and zero times NaN must be zero too.
+    """
+    heirs = {node.y.name}
+    for later in node.graph.nodes:
+        if later.op_type in ("Cast", "Identity") and later.input[0] in heirs:
+            heirs.update(later.output)
+        if later.op_type == "Where" and not heirs.isdisjoint(later.input):
+            return node.graph.scalar(0.0, node.y.dtype).where(node.y.op("IsNaN"), node.y)
+    return node.y
 
 
 @rule("LogSoftmax", since=13)
