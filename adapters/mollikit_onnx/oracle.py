@@ -13,9 +13,10 @@ from mollikit.oracles import Array, Points
 from mollikit_onnx.loading import ModelFileError, load_model
 from mollikit_onnx.providers import Provider, check_providers
 from mollikit_onnx.selection import COORDINATES
-from mollikit_onnx.sessions import Blueprint, Options, Sessions, digest
+from mollikit_onnx.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
 from mollikit_onnx.signature import Signature
 from mollikit_onnx.targets import Target, coordinates, fixed_target
+from mollikit_onnx.weights import replacements
 
 
 class OnnxOracle:
@@ -102,7 +103,7 @@ class OnnxOracle:
         self._target = target if target == "top" else fixed_target(target, explained)
         content = proto.SerializeToString()
         blueprint = Blueprint(content, digest(content), names, explained, values, checked, session_options)
-        self._sessions = Sessions(blueprint)
+        self._sessions: Sessions | ReweightedSessions = Sessions(blueprint)
         self._producer = f"{proto.producer_name} {proto.producer_version}".strip()
         self._opsets = {opset.domain or "ai.onnx": opset.version for opset in proto.opset_import}
 
@@ -130,6 +131,32 @@ class OnnxOracle:
         top = np.unravel_index(int(np.argmax(output)), output.shape)
         anchored._target = fixed_target(tuple(int(k) for k in top), self._sessions.blueprint.output)
         return anchored
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The model's weights by name, read-only: its float initializers but for statistics and settings.
+
+        ONNX does not say what was learnt. Left out are the mean and variance of BatchNormalization, settings
+        of operators (the bounds of Clip, the scales of Resize), single numbers in arithmetic, and bfloat16;
+        a table or a preprocessing constant of several numbers is taken for a weight, and can be held by name.
+        """
+        return self._sessions.weights
+
+    def reweighted(self, weights: Mapping[str, Array]) -> OnnxOracle:
+        """Return this oracle with other arrays in the place of some weights.
+
+        They are fed to a second session, whose graph has these weights as inputs and counts on none of
+        their values; it is built at its first call and shared by all oracles that replace the same ones. It
+        is slower than the session in which they are constants, which goes on to serve this oracle.
+
+        Raises
+        ------
+        ValueError
+            There is no such weight, or a shape is not its own.
+        """
+        other = copy.copy(self)
+        other._sessions = self._sessions.reweighted(replacements(weights, self._sessions.weights))
+        return other
 
     def predict(self, points: Points, **held: Array) -> Array:
         """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.

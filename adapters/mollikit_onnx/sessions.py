@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from mollikit_onnx.pruning import pruned
 from mollikit_onnx.reverse import vjp
 from mollikit_onnx.selection import SELECTED, select_in_graph
 from mollikit_onnx.signature import Port
+from mollikit_onnx.weights import learnt, with_overridable, without_defaults
 
 Options: TypeAlias = ort.SessionOptions | Callable[[], ort.SessionOptions] | None
 
@@ -33,6 +34,7 @@ class Blueprint:
     values: bool
     providers: tuple[Provider, ...] = field(hash=False)
     options: Options
+    overridden: tuple[str, ...] = ()  # weights that come with each run
 
     def session(self, model: bytes) -> ort.InferenceSession:
         """Create a session of any graph on the blueprint's providers."""
@@ -52,6 +54,8 @@ class Sessions:
         self._lock = threading.Lock()
         self._forward: ort.InferenceSession | None = None
         self._gradient: ort.InferenceSession | None = None
+        self._weights: Mapping[str, Array] | None = None
+        self._overriding: dict[tuple[str, ...], Sessions] = {}
 
     def __reduce__(self) -> tuple[Callable[[Blueprint], Sessions], tuple[Blueprint]]:
         if isinstance(self.blueprint.options, ort.SessionOptions):
@@ -71,15 +75,35 @@ class Sessions:
         return _run(self.gradient, self._wanted(), feed)
 
     @property
+    def weights(self) -> Mapping[str, Array]:
+        """Weights by name that the explained output depends on, read-only."""
+        if self._weights is None:
+            with self._lock:
+                if self._weights is None:
+                    model = onnx.load_model_from_string(self.blueprint.model)
+                    self._weights = learnt(model, self.blueprint.output.name)
+        return self._weights
+
+    def overriding(self, names: tuple[str, ...]) -> Sessions:
+        """Return the sessions of the same model that take these weights with each run, built once."""
+        with self._lock:
+            if names not in self._overriding:
+                self._overriding[names] = Sessions(replace(self.blueprint, overridden=names))
+            return self._overriding[names]
+
+    def reweighted(self, weights: Mapping[str, Array]) -> ReweightedSessions:
+        """Return the same model with other arrays in the place of some of its weights."""
+        return ReweightedSessions(self, weights)
+
+    @property
     def forward(self) -> ort.InferenceSession:
         """The session of the model itself, without the outputs that nobody asks for."""
         if self._forward is None:
             with self._lock:
                 if self._forward is None:
                     output = self.blueprint.output.name
-                    model = onnx.load_model_from_string(self.blueprint.model)
-                    wanted = pruned(_runnable(model, output), [output])
-                    self._forward = self.blueprint.session(wanted.SerializeToString())
+                    wanted = pruned(_runnable(self._model(), output), [output])
+                    self._forward = self._session(wanted)
         return self._forward
 
     @property
@@ -89,15 +113,49 @@ class Sessions:
             with self._lock:
                 if self._gradient is None:
                     output = self.blueprint.output
-                    model = onnx.load_model_from_string(self.blueprint.model)
-                    differentiated = vjp(model, wrt=list(self.blueprint.wrt), of=[output.name])
+                    differentiated = vjp(self._model(), wrt=list(self.blueprint.wrt), of=[output.name])
                     wanted = pruned(select_in_graph(differentiated, output), self._wanted())
-                    self._gradient = self.blueprint.session(wanted.SerializeToString())
+                    self._gradient = self._session(wanted)
         return self._gradient
+
+    def _model(self) -> onnx.ModelProto:
+        model = onnx.load_model_from_string(self.blueprint.model)
+        with_overridable(model, self.blueprint.overridden)
+        return model
+
+    def _session(self, graph: onnx.ModelProto) -> ort.InferenceSession:
+        without_defaults(graph, self.blueprint.overridden)
+        return self.blueprint.session(graph.SerializeToString())
 
     def _wanted(self) -> list[str]:
         names = [f"{name}.gradient" for name in self.blueprint.wrt]
         return [*names, SELECTED] if self.blueprint.values else names
+
+
+class ReweightedSessions:
+    """The sessions of a model with arrays of one's own in the place of some of its weights."""
+
+    def __init__(self, sessions: Sessions, weights: Mapping[str, Array]) -> None:
+        self.blueprint = sessions.blueprint
+        self._constant, self._replaced = sessions, dict(weights)
+        self._sessions = sessions.overriding(tuple(sorted(weights)))
+
+    def outputs(self, feed: Mapping[str, Array]) -> Array:
+        """Return the explained output for a batch of inputs."""
+        return self._sessions.outputs({**feed, **self._replaced})
+
+    def gradients(self, feed: Mapping[str, Array]) -> list[Array]:
+        """Return the gradients by `wrt`, and last the selected values where they were asked for."""
+        return self._sessions.gradients({**feed, **self._replaced})
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """Weights of the model by name, as they are here."""
+        return {**self._constant.weights, **self._replaced}
+
+    def reweighted(self, weights: Mapping[str, Array]) -> ReweightedSessions:
+        """Return the same sessions with further weights replaced."""
+        return ReweightedSessions(self._constant, {**self._replaced, **weights})
 
 
 def _sessions_of_this_process(blueprint: Blueprint) -> Sessions:

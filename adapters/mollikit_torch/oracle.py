@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -190,8 +191,10 @@ class TorchOracle:
             return array_of(next(iter(batch.points.values())).new_zeros(0))
 
         def values(form: torch.memory_format) -> Array:
-            with computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast):
-                output = self._outputs(batch, batch.points, form)
+            with (
+                computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast),
+                self._output_at(batch.points, batch, form) as output,
+            ):
                 return array_of(row_values(output, self._target, by_row, batch.rows))
 
         return self._format.tried(values, batch.points.values())
@@ -296,8 +299,11 @@ class TorchOracle:
             raise ValueError(f"points at layer {self._layer!r} are one array, and all inputs are held")
         return Batch.read(points, held, self._shapes, self._device, self._dtype)
 
-    def _outputs(self, batch: Batch, points: Mapping[str, Tensor], form: torch.memory_format) -> Any:
-        """Return the chosen output at these points."""
+    @contextmanager
+    def _output_at(
+        self, points: Mapping[str, Tensor], batch: Batch, form: torch.memory_format
+    ) -> Iterator[Any]:
+        """Give the chosen output at these points; a backward pass needs the weights and belongs inside."""
         batch = batch.copied(points, form)
         with self._source.model() as model:
             if self._layer is not None:
@@ -308,12 +314,15 @@ class TorchOracle:
                 outputs = model(**batch.points, **batch.held)
             else:
                 outputs = model(*batch.points.values(), **batch.held)
-            return chosen(outputs, self._output)
+            yield chosen(outputs, self._output)
 
     def _predicted(self, batch: Batch) -> Array:
         def outputs(form: torch.memory_format) -> Array:
-            with computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast):
-                return array_of(tensor_output(self._outputs(batch, batch.points, form), batch.rows))
+            with (
+                computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast),
+                self._output_at(batch.points, batch, form) as output,
+            ):
+                return array_of(tensor_output(output, batch.rows))
 
         return self._format.tried(outputs, batch.points.values())
 
@@ -322,18 +331,18 @@ class TorchOracle:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with computing(self._device, rows=batch.rows, gradients=True, autocast=self._autocast):
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in batch.points.items()}
-            output = self._outputs(batch, leaves, form)
-            values = row_values(output, self._target, by_row, batch.rows)
-            if not values.requires_grad:
-                raise ValueError(
-                    "the output does not depend on the points by differentiable operations: look for argmax, "
-                    "rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an "
-                    "estimator from values"
+            with self._output_at(leaves, batch, form) as output:
+                values = row_values(output, self._target, by_row, batch.rows)
+                if not values.requires_grad:
+                    raise ValueError(
+                        "the output does not depend on the points by differentiable operations: look for "
+                        "argmax, rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an "
+                        "estimator from values"
+                    )
+                ones = torch.ones_like(values)
+                found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                    values, list(leaves.values()), ones, allow_unused=True
                 )
-            ones = torch.ones_like(values)
-            found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                values, list(leaves.values()), ones, allow_unused=True
-            )
         gradients = {}
         for name, gradient in zip(leaves, found, strict=True):
             if gradient is None:

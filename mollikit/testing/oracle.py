@@ -8,11 +8,12 @@ import numpy as np
 
 from mollikit.oracles import Array, GradientOracle, Points
 from mollikit.testing.batches import by_name, each, flat, n_rows, unflat
+from mollikit.testing.reweighting import ReweightingChecks
 from mollikit.testing.tolerances import assert_rows_close, central_step, machine_epsilon
 
 
-class OracleConformance:
-    """What every oracle must do, as a test suite to inherit.
+class OracleConformance(ReweightingChecks):
+    """What every oracle must do, as a test suite to inherit; what a `Reweightable` one must, where it is one.
 
     A subclass named ``Test...`` says how to make an oracle and a batch; pytest does the rest. Choose
     points at which the function is not flat, and `held` arrays that differ from row to row.
@@ -86,8 +87,10 @@ class OracleConformance:
         A kink inside the step shows as unequal one-sided differences, and their gap is allowed; a check
         whose allowance is no longer small beside the slopes counts as failed.
         """
+        self._check_gradient(self.oracle())
+
+    def _check_gradient(self, oracle: GradientOracle) -> None:
         points, held = self._batch(6)
-        oracle = self.oracle()
         gradients = flat(oracle.value_and_gradient(points, **held)[1])
         assert np.all(np.isfinite(gradients)), "a gradient is not finite"
         center = self.value(oracle, points, held).astype(np.float64)
