@@ -2,7 +2,7 @@
 
 from mollikit import axioms, recipes
 from mollikit._version import __version__
-from mollikit.budgets import Budget, Evaluations, RelativeError, Seconds
+from mollikit.budgets import AbsoluteError, Budget, Evaluations, RelativeError, Seconds, StableRanking
 from mollikit.comparison import Comparison, ComparisonInterrupted, compare
 from mollikit.estimate import Estimate, Measurement
 from mollikit.estimators import (
@@ -56,6 +56,7 @@ from mollikit.scales import OfMagnitude, OfRange, Scale, Width, WithinBounds
 from mollikit.views import ChannelSum, Input, Pool, View
 
 __all__ = [
+    "AbsoluteError",
     "Anchored",
     "Antithetic",
     "Attribution",
@@ -108,6 +109,7 @@ __all__ = [
     "Secant",
     "Seconds",
     "Sobol",
+    "StableRanking",
     "StudentT",
     "Superpixels",
     "Triangular",

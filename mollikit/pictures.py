@@ -13,7 +13,7 @@ from mollikit.atomic import replacing
 if TYPE_CHECKING:
     from mollikit.estimate import Measurement
 
-_SIGNED = "RdBu_r"
+SIGNED = "RdBu_r"
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:
@@ -55,7 +55,7 @@ def signed_map(axes: Any, values: NDArray[Any], title: str, *, bar: Any = None) 
     """
     picture = summed(values)
     reach = _reach(picture)
-    image = axes.imshow(picture, cmap=_SIGNED, vmin=-reach, vmax=reach, interpolation="nearest")
+    image = axes.imshow(picture, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="nearest")
     _finish(axes, image, title, bar)
 
 
@@ -95,7 +95,7 @@ def resolved_map(
     extent = (-0.5, cell[1] * seen.value.shape[1] - 0.5, cell[0] * seen.value.shape[0] - 0.5, -0.5)
     image = axes.imshow(
         seen.value,
-        cmap=_SIGNED,
+        cmap=SIGNED,
         vmin=-reach,
         vmax=reach,
         alpha=opacity,

@@ -6,27 +6,22 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mollikit import ChannelSum, Estimate, Interrupted, Kernel, Pathwise, Pool, ProgressBar, Sampler, View
+from mollikit import Estimate, Interrupted, Kernel, Pathwise, ProgressBar, Sampler
 from mollikit.cli import options, words
 from mollikit.cli.command import INTERRUPTED, Command
-from mollikit.cli.description import Description
-from mollikit.cli.models import open_model
+from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.report import lines, record
-from mollikit.cli.subjects import Subject, read_subjects
+from mollikit.cli.subjects import Subject, views_of
 from mollikit.cli.writing import whole_folder
 from mollikit.layout import Layout
-from mollikit.oracles import Anchored, GradientOracle, ModelFile
-
-# Where the side of a photo is cut into cells for the pooled view: 8 pixels each way at 224.
-_CELLS_PER_SIDE = 28
+from mollikit.oracles import GradientOracle, ModelFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,20 +112,13 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
     if asked.seed is None:
         asked.seed = secrets.randbits(32)
     with whole_folder(asked.out, replace=asked.force) as folder:
-        description = Description.beside(asked.model)
-        target = description.target(asked.target)
-        for path in asked.inputs:
-            if not path.is_file():
-                raise ValueError(f"there is no input file {str(path)!r}: check the path")
-        model = open_model(asked.model, target, asked.provider)
-        subjects = read_subjects(asked.inputs, model.input_shapes, options.preprocessing(asked), description)
-        if any(subject.photo is not None for subject in subjects) and find_spec("matplotlib") is None:
-            raise ImportError("pictures are drawn with matplotlib: pip install 'mollikit[viz]'")
+        opened = Opened.of(asked, asked.inputs)
+        model, subjects = opened.model, opened.subjects
         kernel = words.kernel(asked.kernel)(words.scale(asked.scale))
         estimator = Pathwise(inputs=kernel, sampler=words.sampler(asked.sampler), block=asked.block)
         for subject in subjects:
             _check(subject, kernel, estimator.sampler, asked)
-        predictions = [_predicted(model, subject, target, description) for subject in subjects]
+        predictions = [opened.predicted(subject) for subject in subjects]
         records: list[dict[str, Any]] = []
         interrupted = False
         for subject, predicted in zip(subjects, predictions, strict=True):
@@ -159,28 +147,6 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
     return Explained(records, interrupted)
 
 
-def _predicted(
-    model: ModelFile, subject: Subject, target: int | tuple[int, ...] | str, description: Description
-) -> Predictions:
-    output = model.predict(subject.batch, **subject.held_batch)[0]
-    if np.isnan(output).any():
-        raise ValueError(f"{str(subject.path)!r}: the model's output is NaN: check the input's range")
-    return Predictions.of(output, target, description)
-
-
-def _views(subject: Subject, asked: argparse.Namespace) -> dict[str, View]:
-    """Return the views of a photo: its channels summed, and those pooled. An array has none."""
-    if subject.preprocessing is None:
-        if asked.view_pool is not None:
-            raise ValueError(f"{str(subject.path)!r}: --view-pool is for images, and an array has no views")
-        return {}
-    summed = ChannelSum(axis=subject.preprocessing.channel_axis)
-    side = min(subject.preprocessing.size)
-    if asked.view_pool is not None and asked.view_pool > side:
-        raise ValueError(f"--view-pool {asked.view_pool} is more than the image's side of {side} pixels")
-    return {"summed": summed, "pooled": summed.then(Pool(asked.view_pool or max(1, side // _CELLS_PER_SIDE)))}
-
-
 def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.Namespace) -> None:
     """Refuse what would be refused later, while nothing has been computed for any input."""
     points = subject.points
@@ -189,7 +155,7 @@ def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.N
         moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
         sampler.check(moving)
         group_size = sampler.group_size(moving)
-        words.budget(asked).check(group_size, _views(subject, asked))
+        words.budget(asked).check(group_size, views_of(subject, asked.view_pool))
         if asked.block is not None and asked.block < group_size:
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
     except ValueError as error:
@@ -199,9 +165,7 @@ def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.N
 def _explained(
     model: ModelFile, subject: Subject, predicted: Predictions, estimator: Pathwise, asked: argparse.Namespace
 ) -> Explanation:
-    oracle: GradientOracle = model
-    if isinstance(model, Anchored):
-        oracle = model.anchored(subject.points, **subject.held)
+    oracle = anchored(model, subject)
     _, answer = oracle.value_and_gradient(subject.batch, **subject.held_batch)
     layout = Layout.of(subject.points)
     raw = layout.unflatten(layout.gradients(answer, 1)[0])
@@ -212,7 +176,7 @@ def _explained(
             oracle,
             subject.points,
             held=subject.held,
-            views=_views(subject, asked),
+            views=views_of(subject, asked.view_pool),
             budget=words.budget(asked),
             rng=asked.seed,
             progress=bar,

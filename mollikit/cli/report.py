@@ -33,7 +33,7 @@ def record(
     """Tell all that was found out about one input, and all that is needed to repeat it, fit for JSON."""
     again = repeating(asked, subject, predictions, estimate)
     return {
-        "tool": TOOL,
+        "tool": f"{TOOL} {asked.command}",
         "files": list(files),
         "model": {"path": str(asked.model), "sha256": hashlib.sha256(asked.model.read_bytes()).hexdigest()},
         "input": {"path": str(subject.path), "sha256": subject.sha256},

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mollikit import ChannelSum, Pool, View
 from mollikit.cli.description import Description
 from mollikit.cli.images import Preprocessing
 from mollikit.layout import Layout
 
 Shapes = Mapping[str, tuple[int | None, ...]]
+# Where the side of a photo is cut into cells for the pooled view: 8 pixels each way at 224.
+_CELLS_PER_SIDE = 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,25 @@ def read_subjects(
                 "or explain them into different folders"
             )
     return [_read(path, shapes, options, description) for path in paths]
+
+
+def views_of(subject: Subject, pool: int | None) -> dict[str, View]:
+    """Return the views of a photo: its channels summed, and those pooled. An array has none.
+
+    Raises
+    ------
+    ValueError
+        If cells of ``pool`` pixels are asked for that the input cannot have.
+    """
+    if subject.preprocessing is None:
+        if pool is not None:
+            raise ValueError(f"{str(subject.path)!r}: --view-pool is for images, and an array has no views")
+        return {}
+    summed = ChannelSum(axis=subject.preprocessing.channel_axis)
+    side = min(subject.preprocessing.size)
+    if pool is not None and pool > side:
+        raise ValueError(f"--view-pool {pool} is more than the image's side of {side} pixels")
+    return {"summed": summed, "pooled": summed.then(Pool(pool or max(1, side // _CELLS_PER_SIDE)))}
 
 
 def _read(path: Path, shapes: Shapes, options: Mapping[str, Any], description: Description) -> Subject:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TOOL = "mollikit explain"
+TOOL = "mollikit"
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _written(folder: Path) -> set[str]:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(record, dict) and record.get("tool") == TOOL:
+        if isinstance(record, dict) and str(record.get("tool", "")).startswith(TOOL):
             names.update(record["files"])
     return names
 

@@ -53,12 +53,14 @@ def test_json_says_that_it_was_interrupted(mlp):
     assert json.loads(out)["interrupted"]
 
 
-@pytest.mark.parametrize("where", ["open_model", "read_subjects", "_explained", "_write"])
+@pytest.mark.parametrize(
+    "where", ["opening.open_model", "opening.read_subjects", "explain._explained", "explain._write"]
+)
 def test_before_there_is_anything_nothing_is_written(mlp, capsys, monkeypatch, where):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"mollikit.cli.explain.{where}", interrupt)
+    monkeypatch.setattr(f"mollikit.cli.{where}", interrupt)
     assert main(["explain", mlp, "x.npy", "--evaluations", "64", "--quiet", "--out", "out"]) == 130
     assert "nothing" not in capsys.readouterr().out
     assert sorted(path.name for path in Path().iterdir()) == ["mlp.onnx", "x.npy"]

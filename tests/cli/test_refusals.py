@@ -122,7 +122,7 @@ def test_refused(everything, capsys, case):
 )
 def test_an_output_folder_that_cannot_be_written(everything, capsys, monkeypatch, out, expected):
     # Said before the model is opened.
-    monkeypatch.setattr("mollikit.cli.explain.open_model", lambda *_: pytest.fail("the model was opened"))
+    monkeypatch.setattr("mollikit.cli.opening.open_model", lambda *_: pytest.fail("the model was opened"))
     before = sorted(everything.rglob("*"))
     assert main(["explain", "mlp.onnx", "x.npy", *FEW, "--out", out]) == 1
     said = capsys.readouterr().err
@@ -211,11 +211,12 @@ def test_a_bad_toml(classifier, photo, capsys, told, expected):
 
 def test_a_model_that_has_no_gradient_is_refused_and_leaves_nothing(mlp, capsys):
     model = onnx.load(mlp)
-    model.graph.node[1].op_type = "Hardmax"
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Normalizer", "ai.onnx.ml"
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
     onnx.save(model, mlp)
     before = sorted(Path.cwd().rglob("*"))
     assert main(["explain", mlp, "x.npy", *FEW, "--out", "out"]) == 1
-    assert "Hardmax" in capsys.readouterr().err
+    assert "Normalizer" in capsys.readouterr().err
     assert sorted(Path.cwd().rglob("*")) == before
 
 

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from mollikit.cli import options
+from mollikit.cli.description import Description
+from mollikit.cli.models import open_model
+from mollikit.cli.predictions import Predictions
+from mollikit.cli.subjects import Subject, read_subjects
+from mollikit.oracles import Anchored, GradientOracle, ModelFile
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model and its inputs, as a command line names them: opened, read and checked.
+
+    Attributes
+    ----------
+    description : Description
+        What the TOML beside the model says.
+    target : int, tuple of int, or "top"
+    model : ModelFile
+    subjects : list of Subject
+    """
+
+    description: Description
+    target: int | tuple[int, ...] | str
+    model: ModelFile
+    subjects: list[Subject]
+
+    @classmethod
+    def of(cls, asked: argparse.Namespace, inputs: Sequence[Path]) -> Opened:
+        """Open what was asked for.
+
+        Raises
+        ------
+        ValueError, OSError, ImportError
+            Naming the file that is missing, cannot be read or does not fit the model.
+        """
+        description = Description.beside(asked.model)
+        target = description.target(asked.target)
+        for path in inputs:
+            if not path.is_file():
+                raise ValueError(f"there is no input file {str(path)!r}: check the path")
+        model = open_model(asked.model, target, asked.provider)
+        subjects = read_subjects(inputs, model.input_shapes, options.preprocessing(asked), description)
+        if any(subject.photo is not None for subject in subjects) and find_spec("matplotlib") is None:
+            raise ImportError("pictures are drawn with matplotlib: pip install 'mollikit[viz]'")
+        return cls(description, target, model, subjects)
+
+    def predicted(self, subject: Subject) -> Predictions:
+        """Return what the model says of an input.
+
+        Raises
+        ------
+        ValueError
+            If it is NaN, or the target is out of its range.
+        """
+        output = self.model.predict(subject.batch, **subject.held_batch)[0]
+        if np.isnan(output).any():
+            raise ValueError(f"{str(subject.path)!r}: the model's output is NaN: check the input's range")
+        return Predictions.of(output, self.target, self.description)
+
+
+def anchored(model: ModelFile, subject: Subject) -> GradientOracle:
+    """Return the model with its choices made on the clean input, such as the largest output."""
+    return model.anchored(subject.points, **subject.held) if isinstance(model, Anchored) else model
