@@ -30,8 +30,8 @@ class Windows:
     end: tuple[int, ...]
 
     @classmethod
-    def of(cls, node: Node) -> Windows:
-        """Read the windows of a convolution or pooling node; auto_pad is made explicit."""
+    def written(cls, node: Node) -> Windows:
+        """Read the windows of a convolution or pooling node as they are written, auto_pad left aside."""
         weight = node.input(1)
         kernel = node.attribute("kernel_shape") or (weight.shape[2:] if weight and weight.shape else [None])
         kernel = tuple(size for size in kernel if isinstance(size, int))
@@ -41,16 +41,22 @@ class Windows:
         strides = node.attribute("strides") or [1] * rank
         dilations = node.attribute("dilations") or [1] * rank
         pads = node.attribute("pads") or [0] * (2 * rank)
-        explicit = cls(kernel, tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:]))
+        return cls(kernel, tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:]))
+
+    @classmethod
+    def of(cls, node: Node) -> Windows:
+        """Read the windows of a convolution or pooling node; auto_pad is made explicit."""
+        explicit = cls.written(node)
+        rank = len(explicit.kernel)
         auto = node.attribute("auto_pad")
         if auto == "NOTSET":
             return explicit
         if auto == "VALID":
-            return replace(explicit, begin=(0,) * rank, end=(0,) * rank)
+            return explicit.padded_by([0] * rank, upper=True)
         return explicit._same(node, upper=auto == "SAME_UPPER")
 
     def _same(self, node: Node, *, upper: bool) -> Windows:
-        begin, end = [], []
+        totals = []
         for axis, (stride, reach) in enumerate(zip(self.strides, self.reach, strict=True), start=2):
             size = node.x.shape[axis] if node.x.shape is not None else None
             if stride == 1:
@@ -59,9 +65,14 @@ class Windows:
                 total = max((-(-size // stride) - 1) * stride + reach - size, 0)
             else:
                 node.refuse(f"auto_pad with a stride needs the size of axis {axis}, which is not known")
-            begin.append(total // 2 if upper else total - total // 2)
-            end.append(total - begin[-1])
-        return replace(self, begin=tuple(begin), end=tuple(end))
+            totals.append(total)
+        return self.padded_by(totals, upper=upper)
+
+    def padded_by(self, totals: Sequence[int], *, upper: bool) -> Windows:
+        """The same windows over an input with that many zeros around; of an odd number, the last is above."""
+        begin = tuple(total // 2 if upper else total - total // 2 for total in totals)
+        end = tuple(total - first for total, first in zip(totals, begin, strict=True))
+        return replace(self, begin=begin, end=end)
 
     @property
     def reach(self) -> tuple[int, ...]:

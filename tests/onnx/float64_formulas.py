@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from onnx.reference.op_run import OpRun
@@ -49,6 +51,40 @@ class GroupNormalization(OpRun):
         return (n * scale + shift,)
 
 
+class ConvTranspose(OpRun):
+    """onnx's fails for several groups with more than one row."""
+
+    def _run(self, x: np.ndarray, w: np.ndarray, bias: Any = None, **attributes: Any) -> tuple[np.ndarray]:
+        rank = x.ndim - 2
+        group, auto, sizes = attributes["group"] or 1, attributes["auto_pad"], attributes["output_shape"]
+        strides = attributes["strides"] or [1] * rank
+        dilations = attributes["dilations"] or [1] * rank
+        extra = attributes["output_padding"] or [0] * rank
+        full = [
+            s * (n - 1) + d * (k - 1) + 1 + e
+            for s, n, d, k, e in zip(strides, x.shape[2:], dilations, w.shape[2:], extra, strict=True)
+        ]
+        if sizes is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+            sizes = [s * n for s, n in zip(strides, x.shape[2:], strict=True)]
+        if sizes is None:
+            pads = (attributes["pads"] if auto != "VALID" else None) or [0] * (2 * rank)
+            begin = pads[:rank]
+            sizes = [n - b - e for n, b, e in zip(full, begin, pads[rank:], strict=True)]
+        else:
+            total = [max(n - m, 0) for n, m in zip(full, sizes, strict=True)]
+            begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+        layer = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[rank - 1]
+        spread = layer(
+            torch.from_numpy(x), torch.from_numpy(w), None, strides, 0, 0, group, dilations
+        ).numpy()
+        y = np.zeros(
+            (*spread.shape[:2], *(max(n, b + m) for n, b, m in zip(full, begin, sizes, strict=True)))
+        )
+        y[tuple(map(slice, spread.shape))] = spread
+        y = y[(slice(None), slice(None), *(slice(b, b + m) for b, m in zip(begin, sizes, strict=True)))]
+        return (y if bias is None else y + bias.reshape(-1, *[1] * rank),)
+
+
 class AffineGrid(OpRun):
     """onnx's places are of float32."""
 
@@ -59,4 +95,4 @@ class AffineGrid(OpRun):
         return (grid.numpy(),)
 
 
-OPERATORS = [AffineGrid, LRN, LpNormalization, MeanVarianceNormalization, GroupNormalization]
+OPERATORS = [AffineGrid, ConvTranspose, LRN, LpNormalization, MeanVarianceNormalization, GroupNormalization]

@@ -48,40 +48,20 @@ class Pad(OpRun):
         return (np.pad(data[tuple(kept)], widths, constant_values=value or 0).astype(data.dtype),)
 
 
-class ConvTranspose(OpRun):
-    """onnx's fails for several groups with more than one row."""
-
-    def _run(self, x: np.ndarray, w: np.ndarray, bias: Any = None, **attributes: Any) -> tuple[np.ndarray]:
-        rank = x.ndim - 2
-        group = attributes["group"] or 1
-        strides = attributes["strides"] or [1] * rank
-        dilations = attributes["dilations"] or [1] * rank
-        pads = attributes["pads"] or [0] * (2 * rank)
-        extra = attributes["output_padding"] or [0] * rank
-        full = [
-            s * (n - 1) + d * (k - 1) + 1 + e
-            for s, n, d, k, e in zip(strides, x.shape[2:], dilations, w.shape[2:], extra, strict=True)
-        ]
-        y = np.zeros((x.shape[0], w.shape[1] * group, *full), x.dtype)
-        x = x.reshape(x.shape[0], group, -1, *x.shape[2:])
-        w = w.reshape(group, -1, *w.shape[1:])
-        for offset in itertools.product(*map(range, w.shape[3:])):
-            spread = np.einsum("ngi...,gio->ngo...", x, w[(..., *offset)])
-            places = tuple(
-                slice(d * o, d * o + s * (n - 1) + 1, s)
-                for d, o, s, n in zip(dilations, offset, strides, x.shape[3:], strict=True)
-            )
-            y[(slice(None), slice(None), *places)] += spread.reshape(y.shape[0], y.shape[1], *x.shape[3:])
-        kept = tuple(slice(b, n - e) for b, e, n in zip(pads[:rank], pads[rank:], full, strict=True))
-        return (y[(slice(None), slice(None), *kept)],)
-
-
 def pooled_over(x: np.ndarray, attributes: dict[str, Any]) -> Iterator[tuple[tuple[int, ...], Any, int]]:
     """Place of each window in the output, the index of what it sees, its number of taps with pads."""
     rank = x.ndim - 2
     strides = attributes["strides"] or [1] * rank
     dilations = attributes["dilations"] or [1] * rank
     pads = attributes["pads"] or [0] * (2 * rank)
+    if attributes["auto_pad"] in ("SAME_UPPER", "SAME_LOWER"):
+        reach = [d * (k - 1) + 1 for k, d in zip(attributes["kernel_shape"], dilations, strict=True)]
+        total = [
+            max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(x.shape[2:], strides, reach, strict=True)
+        ]
+        below = [t // 2 for t in total]
+        above = [t - b for t, b in zip(total, below, strict=True)]
+        pads = below + above if attributes["auto_pad"] == "SAME_UPPER" else above + below
     axes = []
     for n, k, s, d, b, e in zip(
         x.shape[2:], attributes["kernel_shape"], strides, dilations, pads[:rank], pads[rank:], strict=True
@@ -112,6 +92,24 @@ class AveragePool(OpRun):
         return (_gathered(parts, x),)
 
 
+class LpPool(OpRun):
+    """onnx's divides by less than the window where that sees pads."""
+
+    def _run(self, x: np.ndarray, p: int, **attributes: Any) -> tuple[np.ndarray]:
+        windows = pooled_over(x, attributes)
+        parts = {
+            place: (np.abs(x[w]) ** p).sum(tuple(range(2, x.ndim))) ** (1 / p) for place, w, _ in windows
+        }
+        return (_gathered(parts, x),)
+
+
+class GlobalLpPool(OpRun):
+    """Missing in onnx."""
+
+    def _run(self, x: np.ndarray, p: int) -> tuple[np.ndarray]:
+        return ((np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
 class MaxPool(OpRun):
     """onnx's gives wrong indices in one dimension."""
 
@@ -132,6 +130,5 @@ def _gathered(parts: dict[tuple[int, ...], np.ndarray], x: np.ndarray) -> np.nda
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(
-        model, new_ops=[Erf, Gelu, Pad, ConvTranspose, AveragePool, MaxPool, *OPERATORS]
-    )
+    own = [Erf, Gelu, Pad, AveragePool, LpPool, GlobalLpPool, MaxPool]
+    return ReferenceEvaluator(model, new_ops=[*own, *OPERATORS])

@@ -14,7 +14,7 @@ from tests.onnx.float64_reference import evaluator
 from tests.onnx.rule_cases import Case
 
 # Axis 1 of these stays a number where the others become symbols: kernels and channels are part of a model.
-_CHANNELLED = ("Conv", "AveragePool", "MaxPool")
+_CHANNELLED = ("Conv", "AveragePool", "LpPool", "MaxPool")
 _FLOAT = {np.dtype(np.float64): TensorProto.DOUBLE, np.dtype(np.float32): TensorProto.FLOAT}
 
 

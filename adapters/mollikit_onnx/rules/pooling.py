@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
@@ -28,16 +30,53 @@ def global_max_pool(node: Node, g: Tensor) -> Sent:
 
 @rule("AveragePool")
 def average_pool(node: Node, g: Tensor) -> Sent:
-    """The adjoint of a depthwise convolution with ones, over the count of each window."""
+    """The adjoint of the sums over windows, over the count of each window."""
     windows = Windows.of(node)
+    return [_spread(node, windows, (g / _counts(node, windows, g)).shaped(node.y.shape))]
+
+
+@rule("LpPool", since=2)
+def lp_pool(node: Node, g: Tensor) -> Sent:
+    """y^p is the sum of |x|^p over a window, so dy/dx = sign(x) |x|^(p-1) / y^(p-1)."""
+    power = _Power(node)
+    return [power.slope() * _spread(node, Windows.of(node), power.over(g))]
+
+
+@rule("GlobalLpPool", since=2)
+def global_lp_pool(node: Node, g: Tensor) -> Sent:
+    """As LpPool, the window being the channel."""
+    power = _Power(node)
+    return [(power.slope() * power.over(g)).shaped(node.x.shape)]
+
+
+@dataclass(frozen=True)
+class _Power:
+    """The two factors of sign(x) |x|^(p-1) / y^(p-1), the derivative of a p-norm y; 0 where y is."""
+
+    node: Node
+
+    def slope(self) -> Tensor:
+        x, p = self.node.x, self.node.attribute("p")
+        if p == 1:
+            return x.op("Sign")
+        return x if p == 2 else x * x.op("Abs").op("Pow", float(p - 2))
+
+    def over(self, g: Tensor) -> Tensor:
+        y, p = self.node.y, self.node.attribute("p")
+        if p == 1:
+            return g
+        return (g / (y if p == 2 else y.op("Pow", float(p - 1)))).where(y.op("Greater", 0.0)).shaped(y.shape)
+
+
+def _spread(node: Node, windows: Windows, g: Tensor) -> Tensor:
+    """Adjoint of the sums over windows: that of a depthwise convolution with ones."""
     channels = node.x.shape[1] if node.x.shape is not None else None
     if not isinstance(channels, int):
         node.refuse("the number of channels is not known; declare the shape of its input")
-    share = (g / _counts(node, windows, g)).shaped(node.y.shape)
     if _tile_exactly(node, windows):
-        return [_repeated(share, windows, node.x)]
+        return _repeated(g, windows, node.x)
     ones = g.graph.scalar(1.0, g.dtype).op("Expand", [channels, 1, *windows.kernel])
-    return [windows.adjoint(share, ones, node.x, channels)]
+    return windows.adjoint(g, ones, node.x, channels)
 
 
 def _tile_exactly(node: Node, windows: Windows) -> bool:
@@ -88,15 +127,40 @@ def _counts(node: Node, windows: Windows, g: Tensor) -> Tensor | float:
 @rule("MaxPool")
 def max_pool(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     """The largest element of a window has its cotangent; equal ones have shares of it, or the first all."""
-    if node.attribute("storage_order"):
-        node.refuse("storage_order 1 is not covered")
     x, windows = node.x, Windows.of(node)
     if _tile_exactly(node, windows):
         # onnxruntime runs this in half the time that it needs to find the indices and scatter to them.
         chosen = x.op("Equal", _repeated(node.y, windows, x)).op("Cast", to=g.dtype)
         part = chosen.op("AveragePool", kernel_shape=windows.kernel, strides=windows.strides)
         return [chosen * _repeated(g / (part * math.prod(windows.kernel)), windows, x)]
-    where = node.output(1).op("Reshape", [-1])
+    where = _row_major_indices(node).op("Reshape", [-1])
     zeros = g.graph.scalar(0.0, g.dtype).op("Expand", x.op("Size").op("Unsqueeze", [0]))
     flat = zeros.op("ScatterElements", where, g.op("Reshape", [-1]), axis=0, reduction="add")
     return [flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]
+
+
+def _row_major_indices(node: Node) -> Tensor:
+    if not node.attribute("storage_order"):
+        return node.output(1)
+    kept = {a.name: helper.get_attribute_value(a) for a in node.proto.attribute if a.name != "storage_order"}
+    return node.graph.ops(2, "MaxPool", node.x, **kept)[1]
+
+
+@rule("MaxUnpool")
+def max_unpool(node: Node, g: Tensor) -> Sent:
+    """The elements' own numbers, put where the elements are, say which of g each of them has.
+
+    Two elements may be put to one place, and runtimes do not agree on the places where output_shape is
+    given: this is right for the one that runs it. A number goes in two parts, as float32 ends at 2^24.
+    """
+    x, part = node.x, 4096
+    count = x.op("Size")
+    numbers = node.graph.scalar(0, TensorProto.INT64).op("Range", count, 1)
+    numbers = numbers.op("Reshape", x.dims(), allowzero=1)
+    low = node.again((numbers.op("Mod", part) + 1).op("Cast", to=x.dtype)).op("Cast", to=TensorProto.INT64)
+    high = node.again(numbers.op("Div", part).op("Cast", to=x.dtype)).op("Cast", to=TensorProto.INT64)
+    # What no element was put to adds up behind the last one, which is where -1 points.
+    origin = (high * part + low - 1).op("Reshape", [-1])
+    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count.op("Unsqueeze", [0]) + 1)
+    flat = zeros.op("ScatterElements", origin, g.op("Reshape", [-1]), axis=0, reduction="add")
+    return [flat.op("Slice", [0], [-1]).op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]
