@@ -148,7 +148,7 @@ def panel(
     bars[0].set_axis_off()
     signed_map(maps[1], raw, "raw gradient", bar=bars[1])
     signed_map(
-        maps[2], smoothed.value, f"smoothed gradient, error {_told(smoothed.relative_error)}", bar=bars[2]
+        maps[2], smoothed.value, f"smoothed, channels summed, error {_told(smoothed.relative_error)}", bar=bars[2]
     )
     cell = -(-photo.shape[0] // seen.value.shape[0])
     resolved_map(

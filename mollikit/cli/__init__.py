@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from mollikit import __version__
 from mollikit.cli import compare, explain, kernels
-from mollikit.cli.command import INTERRUPTED
+from mollikit.cli.command import BROKEN_PIPE, INTERRUPTED
 
 COMMANDS = {command.name: command for command in (explain.COMMAND, compare.COMMAND, kernels.COMMAND)}
 # Errors whose messages are written for people; of any other, the name is part of the message.
@@ -45,10 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = build_parser().parse_args(arguments)
     try:
-        return COMMANDS[asked.command].run(asked)
+        code = COMMANDS[asked.command].run(asked)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("mollikit: interrupted before there was anything to write", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Who read standard output has left; what Python still holds for it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except Exception as error:  # the border: a person is told what is wrong, not where
         if asked.debug:
             traceback.print_exc()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
+# And for one whose reader left: 128 + SIGPIPE.
+BROKEN_PIPE = 141
 
 
 @dataclass(frozen=True)

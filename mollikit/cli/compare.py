@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import secrets
 import sys
@@ -15,9 +14,10 @@ from typing import Any
 from mollikit import ProgressBar
 from mollikit.cli import options, words
 from mollikit.cli.command import INTERRUPTED, Command
+from mollikit.cli.models import fingerprint
 from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.subjects import views_of
-from mollikit.cli.writing import TOOL, whole_folder
+from mollikit.cli.writing import TOOL, undisturbed, whole_folder
 from mollikit.comparison import Comparison, ComparisonInterrupted, Scheme, compare
 
 _FILES = ("report.html", "comparison.csv", "comparison.json")
@@ -114,9 +114,12 @@ def run(asked: argparse.Namespace) -> int:
                 bar.close()
         told = _record(asked, comparison, subject.sha256, predicted.target_label, interrupted=interrupted)
         title = f"{subject.path.name}: gradient of {predicted.target_label}"
-        comparison.save_report(folder / _FILES[0], title + (" (interrupted)" if interrupted else ""))
-        (folder / _FILES[1]).write_text(comparison.to_csv(), encoding="utf-8")
-        (folder / _FILES[2]).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        title += " (interrupted)" if interrupted else ""
+        record = json.dumps(told, indent=1, allow_nan=False) + "\n"
+        with undisturbed():
+            comparison.save_report(folder / _FILES[0], title)
+            (folder / _FILES[1]).write_text(comparison.to_csv(), encoding="utf-8")
+            (folder / _FILES[2]).write_text(record, encoding="utf-8")
     if not asked.quiet:
         print(comparison, file=talk)
         print(f"written: {', '.join(str(asked.out / name) for name in _FILES)}", file=talk)
@@ -136,7 +139,7 @@ def _record(
     return {
         "tool": f"{TOOL} {asked.command}",
         "files": list(_FILES),
-        "model": {"path": str(asked.model), "sha256": hashlib.sha256(asked.model.read_bytes()).hexdigest()},
+        "model": {"path": str(asked.model), "sha256": fingerprint(asked.model)},
         "input": {"path": str(asked.input), "sha256": sha256},
         "target": target,
         "interrupted": interrupted,

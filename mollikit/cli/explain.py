@@ -19,7 +19,7 @@ from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.report import lines, record
 from mollikit.cli.subjects import Subject, views_of
-from mollikit.cli.writing import whole_folder
+from mollikit.cli.writing import undisturbed, whole_folder
 from mollikit.layout import Layout
 from mollikit.oracles import GradientOracle, ModelFile
 
@@ -129,7 +129,8 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
                     raise
                 interrupted = True
                 break
-            records.append(_write(folder, done, asked))
+            with undisturbed():
+                records.append(_write(folder, done, asked))
             if interrupted := done.interrupted:
                 break
     if not asked.quiet:

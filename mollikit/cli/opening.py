@@ -60,9 +60,19 @@ class Opened:
         Raises
         ------
         ValueError
-            If it is NaN, or the target is out of its range.
+            If the model cannot take the input, its output is NaN, or the target is out of its range.
         """
-        output = self.model.predict(subject.batch, **subject.held_batch)[0]
+        try:
+            output = self.model.predict(subject.batch, **subject.held_batch)[0]
+        except Exception as error:  # the model's runtime has errors of its own
+            shape = (
+                {k: v.shape for k, v in subject.points.items()}
+                if isinstance(subject.points, dict)
+                else (subject.points.shape)
+            )
+            raise ValueError(
+                f"{str(subject.path)!r}: the model cannot take an input of shape {shape}: {error}"
+            ) from error
         if np.isnan(output).any():
             raise ValueError(f"{str(subject.path)!r}: the model's output is NaN: check the input's range")
         return Predictions.of(output, self.target, self.description)

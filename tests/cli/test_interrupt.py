@@ -87,3 +87,19 @@ def test_the_inputs_that_were_finished_are_kept(mlp, capsys, monkeypatch):
     assert sorted(path.name for path in Path("out").iterdir()) == ["x.json", "x.npz"]
     assert not json.loads(Path("out/x.json").read_text())["interrupted"]
     assert "1 of 3 inputs" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_does_not_disturb_the_writing(mlp, monkeypatch):
+    from mollikit.cli import explain
+
+    write = explain._write
+
+    def write_while_interrupted(*rest):
+        signal.raise_signal(signal.SIGINT)
+        return write(*rest)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(explain, "_write", write_while_interrupted)
+    assert main(["explain", mlp, "x.npy", "--evaluations", "64", "--quiet", "--out", "out"]) == 0
+    assert Path("out/x.npz").exists()
+    assert signal.getsignal(signal.SIGINT) is before

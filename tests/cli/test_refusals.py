@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mollikit_onnx import OnnxOracle
 from PIL import Image
 
 from mollikit.cli import main
+from tests.cli.conftest import COMMAND
 
 
 @pytest.fixture
@@ -245,3 +247,25 @@ def test_a_missing_extra_is_named(classifier, photo, module, mend):
 def test_debug_shows_the_traceback(mlp, capsys):
     assert main(["explain", mlp, "absent.npy", *FEW, "--out", "out", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_who_leaves_is_not_an_error(mlp):
+    asked = [*COMMAND, "explain", mlp, "x.npy", *FEW, "--json", "--quiet", "--out", "out"]
+    run = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdout.close()
+    told = run.stderr.read().decode()
+    run.stderr.close()
+    assert run.wait(60) == 141
+    assert told == ""
+
+
+def test_a_size_that_the_model_cannot_take(classifier, photo, capsys):
+    def refuse(*_, **__):
+        raise Exception("[RUNTIME] : 2 : too small")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnnxOracle, "predict", refuse)
+        assert main(["explain", classifier, photo, *FEW, "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "cannot take an input of shape (3, 16, 16)" in said
+    assert "too small" in said
