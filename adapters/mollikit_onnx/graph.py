@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -54,9 +57,19 @@ class GraphBuilder:
         self._values = dict(values)
         self._taken = set(taken)
         self._imports = [OperatorSetIdProto(domain=d, version=v) for d, v in self.opsets.items()]
-        self._once: dict[Any, Tensor] = {}
-        self._count = 0
+        self._once: MutableMapping[Any, Tensor] = {}
+        self._numbers = count(1)
         self.scope = ""
+
+    def inner(self) -> GraphBuilder:
+        """Return a builder for a graph inside this one: it sees all that is here, and keeps its nodes.
+
+        What it makes is not seen from here, except constants.
+        """
+        builder = copy(self)
+        builder.nodes = []
+        builder._once = ChainMap({}, self._once)
+        return builder
 
     def type_of(self, name: str) -> TypeProto:
         """Return what is known of a tensor's type."""
@@ -94,8 +107,7 @@ class GraphBuilder:
     def fresh(self, stem: str) -> str:
         """Return a name that is not taken yet."""
         while True:
-            self._count += 1
-            name = f"{stem}.{self._count}"
+            name = f"{stem}.{next(self._numbers)}"
             if name not in self._taken:
                 self._taken.add(name)
                 return name
@@ -104,7 +116,7 @@ class GraphBuilder:
         """Return the tensor made for this key before, or make it."""
         if key not in self._once:
             self._once[key] = make()
-        return self._once[key]
+        return replace(self._once[key], graph=self)
 
     def constant(self, array: NDArray[Any]) -> Tensor:
         """Return a constant; equal ones are emitted once."""
@@ -160,7 +172,7 @@ class GraphBuilder:
         """Append a node of the model, and sharpen the types of its outputs by those of its inputs."""
         self.nodes.append(node)
         known = all(name in self._types for name in node.input if name)
-        if node.domain or not known or any(a.type in _SUBGRAPHS for a in node.attribute):
+        if node.domain or not known:
             return
         for name, kind in self._inferred(node).items():
             if kind.HasField("tensor_type"):
@@ -190,6 +202,9 @@ class GraphBuilder:
     def _inferred(self, node: NodeProto) -> dict[str, TypeProto]:
         if not all(name in self._types for name in node.input if name):
             # Something beside the path comes from an operator whose types onnx does not know.
+            return {}
+        if any(a.type in _SUBGRAPHS for a in node.attribute):
+            # What such nodes capture cannot be told to onnx; who emits one declares its outputs.
             return {}
         if node.op_type == "GroupNormalization":
             # onnx infers none of its versions.

@@ -69,27 +69,28 @@ class Node:
         tensor: Tensor = self.outputs[index]
         return tensor
 
-    def again(self, x: Tensor) -> Tensor:
-        """Emit the node once more, on another first input."""
-        copy = NodeProto()
-        copy.CopyFrom(self.proto)
-        copy.input[0] = x.name
-        copy.name = self.graph.fresh(f"{self.graph.scope}/{copy.op_type}")
-        copy.output[:] = [copy.name]
-        return self.graph.emit(copy)[0]
+    def again(self, *first: Tensor) -> Tensor:
+        """Emit the node once more, with its first inputs exchanged."""
+        duplicate = NodeProto()
+        duplicate.CopyFrom(self.proto)
+        duplicate.input[: len(first)] = [x.name for x in first]
+        duplicate.name = self.graph.fresh(f"{self.graph.scope}/{duplicate.op_type}")
+        duplicate.output[:] = [duplicate.name]
+        return self.graph.emit(duplicate)[0]
 
-    def attribute(self, name: str) -> Any:
-        """Value of an attribute, else its default in the operator's schema, else None."""
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute, else its default in the operator's schema, else ``default``."""
         if name in self._attributes:
             value = helper.get_attribute_value(self._attributes[name])
         else:
-            schema = defs.get_schema(
-                self.proto.op_type, self.graph.opsets[self.proto.domain], self.proto.domain
+            kind, domain = self.proto.op_type, self.proto.domain
+            version = self.graph.opsets.get(domain, 1)
+            known = (
+                defs.get_schema(kind, version, domain).attributes if defs.has(kind, version, domain) else {}
             )
-            declared = schema.attributes.get(name)
-            if declared is None or declared.default_value.type == AttributeProto.UNDEFINED:
-                return None
-            value = helper.get_attribute_value(declared.default_value)
+            if name not in known or known[name].default_value.type == AttributeProto.UNDEFINED:
+                return default
+            value = helper.get_attribute_value(known[name].default_value)
         return value.decode() if isinstance(value, bytes) else value
 
     def refuse(self, reason: str) -> NoReturn:

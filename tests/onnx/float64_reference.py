@@ -13,6 +13,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_pad import Pad_18
 from scipy import special
 
+from tests.onnx.float64_control import CONTROL
 from tests.onnx.float64_formulas import OPERATORS
 
 
@@ -131,4 +132,4 @@ def _gathered(parts: dict[tuple[int, ...], np.ndarray], x: np.ndarray) -> np.nda
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
     own = [Erf, Gelu, Pad, AveragePool, LpPool, GlobalLpPool, MaxPool]
-    return ReferenceEvaluator(model, new_ops=[*own, *OPERATORS])
+    return ReferenceEvaluator(model, new_ops=[*own, *CONTROL, *OPERATORS])

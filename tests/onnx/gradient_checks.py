@@ -45,9 +45,11 @@ def one_node_model(case: Case, feeds: Mapping[str, np.ndarray], dtype: type, *, 
     names = ["" if x is None else f"x{k}" for k, x in enumerate(case.inputs)]
     outputs = [f"y{k}" for k in range(case.n_outputs)]
     node = helper.make_node(case.op_type, names, outputs, name="the_node", **case.attributes)
+    ports = defs.get_schema(case.op_type, case.opset).outputs
     declared = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
-        for name in outputs
+        for k, name in enumerate(outputs)
+        if ports[min(k, len(ports) - 1)].types != {"tensor(int64)"}
     ]
     graph = helper.make_graph([node], "one_node", inputs, declared, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=10)

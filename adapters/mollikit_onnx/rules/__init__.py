@@ -8,15 +8,20 @@ FAMILIES = (
     "trigonometry",
     "constant",
     "convolution",
+    "cumulative",
+    "einsum",
+    "fused_attention",
+    "indexing",
     "linear_algebra",
     "loss",
     "normalization",
     "pooling",
     "reduction",
+    "scatter",
+    "resize",
     "shape",
     "signal",
     "spatial",
-    "indexing",
 )
 
 

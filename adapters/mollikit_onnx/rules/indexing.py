@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from onnx import TensorProto
+import numpy as np
+from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
@@ -22,6 +23,11 @@ def moved_back(node: Node, g: Tensor) -> Tensor:
     zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count.op("Unsqueeze", [0]))
     flat = zeros.op("ScatterElements", origin, g.op("Reshape", [-1]), axis=0, reduction="add")
     return flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Zeros of the shape and type of a tensor."""
+    return x.graph.scalar(0.0, x.dtype).expanded_like(x)
 
 
 def _integer(node: Node, value: int) -> Tensor:
@@ -51,7 +57,61 @@ def gather(node: Node, g: Tensor) -> Sent:
     return [(summed.op("Transpose", perm=back) if axis else summed).shaped(x.shape)]
 
 
-@rule("GatherElements", "GatherND")
-def gathered(node: Node, g: Tensor) -> Sent:
+@rule("GatherElements")
+def gather_elements(node: Node, g: Tensor) -> Sent:
     """Cotangents add up at the elements that they were read from."""
+    x, indices = node.inputs
+    return [zeros_like(x).op("ScatterElements", indices, g, axis=node.attribute("axis"), reduction="add")]
+
+
+@rule("GatherND")
+def gather_nd(node: Node, g: Tensor) -> Sent:
+    """Cotangents add up at the slices that they were read from."""
+    if node.attribute("batch_dims"):
+        return [moved_back(node, g)]
+    return [zeros_like(node.x).op("ScatterND", node.inputs[1], g, reduction="add")]
+
+
+@rule("TopK", since=11)
+def top_k(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
+    """The elements that were chosen have their cotangents; of equal ones, those that onnxruntime chose."""
+    axis = node.attribute("axis")
+    return [zeros_like(node.x).op("ScatterElements", node.output(1), g, axis=axis)]
+
+
+@rule("Compress")
+def compress(node: Node, g: Tensor) -> Sent:
+    """The elements that were kept have their cotangents."""
     return [moved_back(node, g)]
+
+
+@rule("Unique", since=11)
+def unique(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
+    """Of elements that are equal the first has the cotangent."""
+    x, axis = node.x, node.attribute("axis")
+    first = node.output(1, shape=(None,)).op("Unsqueeze", [-1])
+    if axis is None:
+        flat = zeros_like(x).op("Reshape", [-1]).op("ScatterND", first, g)
+        return [flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]
+    order = [axis % x.rank, *(k for k in range(x.rank) if k != axis % x.rank)]
+    back = [order.index(k) for k in range(x.rank)]
+    zeros = zeros_like(x).op("Transpose", perm=order)
+    return [zeros.op("ScatterND", first, g.op("Transpose", perm=order)).op("Transpose", perm=back)]
+
+
+@rule("OneHot", since=9)
+def one_hot(node: Node, g: Tensor) -> Sent:
+    """The two values, for elsewhere and for the indices, have the cotangents of their places."""
+    indices, depth, _ = node.inputs
+    sides = [
+        (g * indices.op("OneHot", depth, g.graph.constant(pair), axis=node.attribute("axis")))
+        for pair in np.eye(2, dtype=helper.tensor_dtype_to_np_dtype(g.dtype))
+    ]
+    sums = [side.op("ReduceSum", keepdims=0).op("Unsqueeze", [0]) for side in sides]
+    return [None, None, sums[0].op("Concat", sums[1], axis=0)]
+
+
+@rule("ReverseSequence")
+def reverse_sequence(node: Node, g: Tensor) -> Sent:
+    """A reversal is its own inverse."""
+    return [node.again(g)]

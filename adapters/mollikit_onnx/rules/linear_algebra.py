@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
 from mollikit_onnx.tensor import Tensor
@@ -23,10 +25,20 @@ def matmul(node: Node, g: Tensor) -> Sent:
     if node.wanted[0]:
         from_left = g.op("MatMul", _transposed(right)).summed_to(left)
         sent[0] = from_left.op("Squeeze", [0]) if row else from_left
-    if node.wanted[1]:
+    if node.wanted[1] and right.rank == 2 < left.rank:
+        # One product of long matrices in place of a sum of many short ones.
+        from_right = _long(left).op("Gemm", _long(g), transA=1)
+        sent[1] = from_right.op("Squeeze", [1]) if column else from_right
+    elif node.wanted[1]:
         from_right = _transposed(left).op("MatMul", g).summed_to(right)
         sent[1] = from_right.op("Squeeze", [1]) if column else from_right
     return sent
+
+
+def _long(matrices: Tensor) -> Tensor:
+    """All matrices of a stack, one below the other."""
+    rows = matrices.graph.operand([-1], TensorProto.INT64)
+    return matrices.op("Reshape", rows.op("Concat", matrices.dims(matrices.rank - 1), axis=0))
 
 
 def _transposed(matrix: Tensor) -> Tensor:
@@ -57,3 +69,23 @@ def gemm(node: Node, g: Tensor) -> Sent:
     if len(node.inputs) > 2 and node.wanted[2]:
         sent[2] = (g * beta).shaped(node.y.shape).summed_to(node.inputs[2])
     return sent
+
+
+@rule("Det")
+def det(node: Node, g: Tensor) -> Sent:
+    """The cofactors: signed determinants of what is left without a row and a column, singular or not."""
+    x = node.x
+    zero, one = (node.graph.scalar(value, TensorProto.INT64) for value in (0, 1))
+    numbers = node.graph.op("Range", zero, x.dims(x.rank - 1).op("Squeeze", [0]), one)
+    # Row i lists all numbers but i.
+    column = numbers.op("Unsqueeze", [1])
+    shorter = node.graph.op("Range", zero, x.dims(x.rank - 1).op("Squeeze", [0]) - 1, one)
+    others = shorter + shorter.op("GreaterOrEqual", column).op("Cast", to=TensorProto.INT64)
+    # (..., i, rows, columns), then (..., i, rows, j, columns).
+    minors = x.op("Gather", others, axis=x.rank - 2).op("Gather", others, axis=x.rank)
+    batch = list(range(x.rank - 2))
+    i, rows, j, columns = range(x.rank - 2, x.rank + 2)
+    cofactors = minors.op("Transpose", perm=[*batch, i, j, rows, columns]).op("Det")
+    parity = (column + numbers).op("Mod", 2).op("Cast", to=x.dtype)
+    g = g.op("Unsqueeze", [-2, -1]) if x.rank > 2 else g
+    return [cofactors * (1 - 2 * parity) * g]

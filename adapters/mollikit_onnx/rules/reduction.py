@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
 from mollikit_onnx.tensor import Tensor
@@ -56,9 +59,61 @@ def averaging(x: Tensor, y: Tensor) -> Tensor | float:
 @rule("ReduceMax", "ReduceMin", since=18)
 def reduce_extremum(node: Node, g: Tensor) -> Sent:
     """Elements that equal y share its cotangent."""
-    axes = node.input(1)
     chosen = node.x.op("Equal", kept(node, node.y)).op("Cast", to=g.dtype)
-    count = chosen.op(
-        "ReduceSum", axes, keepdims=1, noop_with_empty_axes=node.attribute("noop_with_empty_axes")
-    )
-    return [chosen * (kept(node, g) / count)]
+    return [chosen * (kept(node, g) / reduced_again(node, chosen, "ReduceSum"))]
+
+
+@rule("ReduceProd", since=18)
+def reduce_prod(node: Node, g: Tensor) -> Sent:
+    """dy/dx_i is the product of the others."""
+    others = products_of_others(node.x, partial(reduced_again, node))
+    return [kept(node, g) * others]
+
+
+def reduced_again(node: Node, x: Tensor, op_type: str) -> Tensor:
+    """Reduce another tensor of the input's shape over the same axes, and keep these with size 1."""
+    noop = node.attribute("noop_with_empty_axes")
+    return x.op(op_type, node.input(1), keepdims=1, noop_with_empty_axes=noop)
+
+
+def products_of_others(x: Tensor, reduced: Callable[[Tensor, str], Tensor]) -> Tensor:
+    """For each element the product of the others that it is reduced with, whatever is zero."""
+    zero = x.op("Equal", 0.0)
+    filled = x.graph.scalar(1.0, x.dtype).where(zero, x)
+    product = reduced(filled, "ReduceProd")
+    zeros = reduced(zero.op("Cast", to=x.dtype), "ReduceSum")
+    # Without zeros it is product / x; a single zero leaves the others' product to itself alone.
+    single = product.where(zeros.op("Equal", 1.0)).where(zero)
+    return (product / filled).where(zeros.op("Equal", 0.0), single)
+
+
+@rule("ReduceL1", since=18)
+def reduce_l1(node: Node, g: Tensor) -> Sent:
+    """dy/dx = sign(x)."""
+    return [kept(node, g) * node.x.op("Sign")]
+
+
+@rule("ReduceL2", since=18)
+def reduce_l2(node: Node, g: Tensor) -> Sent:
+    """dy/dx = x / y, and 0 where y is."""
+    y = kept(node, node.y)
+    return [node.x * (kept(node, g) / y.where(y.op("Greater", 0.0), 1.0))]
+
+
+@rule("ReduceSumSquare", since=18)
+def reduce_sum_square(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 2 x."""
+    return [2 * node.x * kept(node, g)]
+
+
+@rule("ReduceLogSum", since=18)
+def reduce_log_sum(node: Node, g: Tensor) -> Sent:
+    """dy/dx = 1 / sum(x)."""
+    return [(kept(node, g) / reduced_again(node, node.x, "ReduceSum")).expanded_like(node.x)]
+
+
+@rule("ReduceLogSumExp", since=18)
+def reduce_log_sum_exp(node: Node, g: Tensor) -> Sent:
+    """dy/dx = exp(x - y), and 0 where all of x are -inf."""
+    y = kept(node, node.y)
+    return [(node.x - y.where(y.op("IsInf", detect_positive=0).op("Not"))).op("Exp") * kept(node, g)]

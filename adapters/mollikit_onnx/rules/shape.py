@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.indexing import moved_back
+from mollikit_onnx.rules.indexing import moved_back, zeros_like
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
@@ -56,9 +56,12 @@ def pad(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     """Negative pads crop, so the adjoint is the Pad by the opposite amounts."""
     if node.attribute("mode") != "constant":
         return [moved_back(node, g)]
-    kept = g.op("Pad", node.inputs[1].op("Neg"), None, node.input(3)).shaped(node.x.shape)
-    filler = g.op("ReduceSum", keepdims=0) - kept.op("ReduceSum", keepdims=0)
-    return [kept, None, filler.reshaped_like(node.inputs[2]) if node.input(2) else None]
+    amounts, axes = node.inputs[1], node.input(3)
+    sent: Sent = [g.op("Pad", amounts.op("Neg"), None, axes).shaped(node.x.shape), None, None]
+    if len(node.wanted) > 2 and node.wanted[2]:
+        added = zeros_like(node.x).op("Pad", amounts, g.graph.scalar(1.0, g.dtype), axes)
+        sent[2] = (g * added).op("ReduceSum", keepdims=0).reshaped_like(node.inputs[2])
+    return sent
 
 
 @rule("Slice", since=10)
@@ -75,3 +78,19 @@ def slice_(node: Node, g: Tensor) -> Sent:
     starts, axes = starts.op("Cast", to=size.dtype), axes.op("Cast", to=size.dtype)
     begin = (starts + size).where(starts.op("Less", 0), starts).op("Max", 0).op("Min", size)
     return [g.op("Pad", begin.op("Concat", size - begin - left, axis=0), None, axes)]
+
+
+@rule("Tile", since=6)
+def tile(node: Node, g: Tensor) -> Sent:
+    """The adjoint of copies is a sum: over the first of the two axes, copies and size, that an axis was."""
+    x, repeats = node.inputs
+    pairs = repeats.op("Unsqueeze", [1]).op("Concat", x.dims().op("Unsqueeze", [1]), axis=1)
+    apart = g.op("Reshape", pairs.op("Reshape", [-1]), allowzero=1)
+    axes = list(range(0, 2 * x.rank, 2))
+    return [apart.op("ReduceSum", axes, keepdims=0).shaped(x.shape) if axes else g]
+
+
+@rule("Trilu")
+def trilu(node: Node, g: Tensor) -> Sent:
+    """The same triangle of g."""
+    return [g.op("Trilu", node.input(1), upper=node.attribute("upper"))]

@@ -1,4 +1,4 @@
-from tests.onnx.rule_cases.case import case, ints, number
+from tests.onnx.rule_cases.case import case, ints, number, whole
 
 CASES = [
     case("Flatten", (2, 3, 4)),
@@ -25,4 +25,20 @@ CASES = [
     case("Slice", (5, 4), ints(1), ints(9), ints(-1), ints(1)),
     case("Slice", (5, 4), ints(0), ints(5), ints(0), ints(2)),
     case("Slice", (5, 4), ints(-1), ints(-6), ints(0), ints(-2)),
+    case("Slice", (5, 4), ints(-1, 3), ints(-(2**63), 0), ints(0, 1), ints(-1, -2)),
+    case("Slice", (5, 4), ints(3), ints(1), ints(0)),
+    case("Pad", (2, 3), ints(1, 0, 0, 2), number(0.5), ints(-1, 0)),
+    case("Pad", (2, 3), ints(-1, 0, 0, -1), number(0.5)),
+    case("Pad", (2, 3, 2), ints(1, 1), None, ints(-2), mode="edge"),
+    case("Pad", (3, 4), ints(1, 2, 2, 1), mode="reflect", opset=18),
+    case("Split", (2, 7), axis=-1, num_outputs=3, n_outputs=3),
+    case("Split", (4, 2), n_outputs=2, num_outputs=2),
+    case("Concat", (2, 3), axis=1),
+    case("Expand", (3,), ints(2, 3)),
+    case("Expand", (), ints(2, 3)),
+    case("Tile", (2, 3), ints(2, 1)),
+    case("Tile", (2, 3, 1), ints(1, 3, 2)),
+    *(case("Trilu", shape, upper=upper) for shape in ((3, 4), (2, 4, 3)) for upper in (0, 1)),
+    case("Trilu", (3, 4), whole(-1), upper=1),
+    case("Trilu", (3, 4), whole(2), upper=0),
 ]

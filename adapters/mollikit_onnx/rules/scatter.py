@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from onnx import TensorProto
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.indexing import zeros_like
+from mollikit_onnx.tensor import Tensor
+
+Sent = list[Tensor | None]
+
+
+class Places:
+    """Where a scatter writes: the same indices read as well."""
+
+    def __init__(self, node: Node) -> None:
+        self._op_type = node.proto.op_type
+        self._indices = node.inputs[1]
+        self._axis = {"axis": node.attribute("axis")} if self._op_type == "ScatterElements" else {}
+
+    def write(self, into: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
+        """Write the updates into a tensor."""
+        return into.op(self._op_type, self._indices, updates, reduction=reduction, **self._axis)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Read a tensor where the updates go."""
+        return x.op(self._op_type.replace("Scatter", "Gather"), self._indices, **self._axis)
+
+
+@rule("ScatterElements", "ScatterND", since=16)
+def scattered(node: Node, g: Tensor) -> Sent:
+    """What was overwritten has no cotangent, and the updates have theirs; ONNX forbids equal indices here."""
+    places, updates = Places(node), node.inputs[2]
+    reduction = node.attribute("reduction")
+    if reduction == "none":
+        return [places.write(g, zeros_like(updates)), None, places.read(g)]
+    if reduction == "add":
+        return [g, None, places.read(g)]
+    return _multiplied(node, places, g) if reduction == "mul" else _extremum(node, places, g)
+
+
+def _multiplied(node: Node, places: Places, g: Tensor) -> Sent:
+    """Each factor of y, of the data or an update, has g times the product of the other factors."""
+    data, _, updates = node.inputs
+    one = g.graph.scalar(1.0, g.dtype)
+    zero = updates.op("Equal", 0.0)
+    filled = one.where(zero, updates)
+    product = places.read(places.write(data, filled, "mul"))
+    zeros = places.read(places.write(zeros_like(data), zero.op("Cast", to=g.dtype), "add"))
+    # Without zeros it is product / update; a single zero leaves the others' product to itself alone.
+    single = product.where(zeros.op("Equal", 1.0)).where(zero)
+    others = (product / filled).where(zeros.op("Equal", 0.0), single)
+    factor = places.write(one.expanded_like(data), updates, "mul")
+    return [g * factor, None, places.read(g) * others]
+
+
+def _extremum(node: Node, places: Places, g: Tensor) -> Sent:
+    """The data and the updates that equal y share its cotangent."""
+    data, _, updates = node.inputs
+    of_data = data.op("Equal", node.y).op("Cast", to=g.dtype)
+    of_updates = updates.op("Equal", places.read(node.y)).op("Cast", to=g.dtype)
+    share = g / places.write(of_data, of_updates, "add")
+    return [share * of_data, None, places.read(share) * of_updates]
+
+
+@rule("TensorScatter")
+def tensor_scatter(node: Node, g: Tensor) -> Sent:
+    """What was overwritten has no cotangent, and the updates have theirs."""
+    past, update = node.inputs[:2]
+    # The operator itself tells which update, of 1, 2, ..., an element of y comes from.
+    zero, one = (g.graph.scalar(value, TensorProto.INT64) for value in (0, 1))
+    numbers = g.graph.op("Range", one, update.op("Size") + 1, one).op("Reshape", update.dims(), allowzero=1)
+    origin = node.again(zero.op("Expand", past.dims()), numbers)
+    kept = g.where(origin.op("Equal", 0))
+    flat = g.graph.scalar(0.0, g.dtype).op("Expand", (update.op("Size") + 1).op("Unsqueeze", [0]))
+    summed = flat.op("ScatterElements", origin.op("Reshape", [-1]), g.op("Reshape", [-1]), reduction="add")
+    return [kept, summed.op("Slice", [1], [2**62]).op("Reshape", update.dims(), allowzero=1)]
