@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from mollikit_onnx.mean_gates.linear_model import LinearModel, linear_model
+from mollikit_onnx.mean_gates.moments import Array, ForwardMoments
+from mollikit_onnx.sessions import Sessions
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+_COMPILED: WeakKeyDictionary[Sessions, dict[tuple[_Shapes, float], Compiled]] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A linear model with its two sessions, on the providers of the oracle it comes from."""
+
+    model: LinearModel
+    forward: ort.InferenceSession
+    backward: ort.InferenceSession
+    wrt: tuple[str, ...]
+    cotangent: str
+    row_shape: tuple[int, ...]
+
+    def averages(self, feed: Mapping[str, Array], rows: int) -> ForwardMoments:
+        """Average over the rows of one batch."""
+        names = [output.name for output in self.forward.get_outputs()]
+        wanted = {port.name for port in self.forward.get_inputs()}
+        values = self.forward.run(names, {name: value for name, value in feed.items() if name in wanted})
+        return ForwardMoments.of(rows, dict(zip(names, values, strict=True)))
+
+    def gradients(
+        self, moments: ForwardMoments, feed: Mapping[str, Array], where: tuple[int, ...]
+    ) -> Sequence[Array]:
+        """One backward pass through the linear model, of one element of the output."""
+        cotangent = np.zeros(self.row_shape, np.float64)
+        cotangent[where] = 1
+        ports = {port.name: _dtype(port.type) for port in self.backward.get_inputs()}
+        given = {**feed, self.cotangent: cotangent, **moments.feed(self.model)}
+        cast = {name: np.asarray(given[name], dtype) for name, dtype in ports.items()}
+        results: list[Array] = self.backward.run([f"{name}.gradient" for name in self.wrt], cast)
+        return results
+
+
+def compiled(
+    sessions: Sessions, shapes: Mapping[str, tuple[int, ...]], prior: float, row_shape: tuple[int, ...]
+) -> Compiled:
+    """Build the linear model for inputs of these shapes, once for each model."""
+    key = (tuple(sorted(shapes.items())), prior)
+    with _LOCK:
+        known = _COMPILED.setdefault(sessions, {})
+        if key not in known:
+            blueprint = sessions.blueprint
+            proto = onnx.load_model_from_string(blueprint.model)
+            name = blueprint.output.name
+            linear = linear_model(proto, dict(shapes), blueprint.wrt, name, prior)
+            forward, backward = (
+                blueprint.session(model.SerializeToString()) for model in (linear.forward, linear.backward)
+            )
+            known[key] = Compiled(linear, forward, backward, blueprint.wrt, f"{name}.cotangent", row_shape)
+        return known[key]
+
+
+def _dtype(kind: str) -> Any:
+    names = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+    return names.get(kind)

@@ -1,0 +1,20 @@
+from mollikit.surrogates.audited import Audited
+from mollikit.surrogates.bands import Bands, CosineBands, WholeBand
+from mollikit.surrogates.coarse import Coarse
+from mollikit.surrogates.combined import Combined
+from mollikit.surrogates.record import BiasedEstimate, BiasedView, Surrogate, SurrogateMap
+from mollikit.surrogates.shrunk import Shrunk
+
+__all__ = [
+    "Audited",
+    "Bands",
+    "BiasedEstimate",
+    "BiasedView",
+    "Coarse",
+    "Combined",
+    "CosineBands",
+    "Shrunk",
+    "Surrogate",
+    "SurrogateMap",
+    "WholeBand",
+]
