@@ -32,7 +32,15 @@ class Batch:
 
     @classmethod
     def read(cls, points: Any, held: Mapping[str, Any], shapes: Mapping[str, Shape] | None = None) -> Batch:
-        """Read the arguments of an oracle's call; ``shapes`` are those of the model's inputs where known.
+        """Read the arguments of an oracle's call.
+
+        Parameters
+        ----------
+        points, held
+            As an oracle gets them.
+        shapes : mapping of Shape, optional
+            Of all the model's inputs, to be given by these names; or that of its first one alone, under the
+            empty name, where the names of the others are not known.
 
         Raises
         ------
@@ -60,7 +68,7 @@ class Batch:
         lengths = {name or "points": len(array) for name, array in {**arrays, **fixed}.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"every input has one row for each point; their batch axes are {lengths}")
-        if shapes:
+        if shapes and "" not in shapes:
             _check_names(arrays, fixed, shapes)
         return cls(arrays, fixed, isinstance(points, Mapping), next(iter(lengths.values())))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,7 +90,7 @@ class JaxOracle:
         self._dtype = np.dtype(dtype) if dtype is not None else None if learnt is None else learnt.dtype
         if self._dtype is not None and not jnp.issubdtype(self._dtype, jnp.floating):
             raise TypeError(f"dtype={self._dtype.name}: points are floats")
-        self._x64 = self._dtype == np.float64
+
         self._target, self._output, self._rowwise, self._jit = target, output, rowwise, jit
         self._programs = Programs(
             _Parameterless(function) if params is None else function,
@@ -108,7 +108,7 @@ class JaxOracle:
         Running statistics (the collection ``batch_stats`` of Flax's linen, ``BatchStat`` of nnx) are not
         among them.
         """
-        return {name: np.asarray(values) for name, values in self._parameters.learnt.items()}
+        return {name: _array(values) for name, values in self._parameters.learnt.items()}
 
     def reweighted(self, weights: Mapping[str, Array]) -> JaxOracle:
         """Return this oracle with these arrays in the place of its own; compiled programs are shared.
@@ -119,7 +119,8 @@ class JaxOracle:
             A name is not among `weights`, or a shape is not that of the parameter.
         """
         reweighted = copy.copy(self)
-        reweighted._parameters = self._parameters.replaced(weights)
+        with self._precision():
+            reweighted._parameters = self._parameters.replaced(weights)
         return reweighted
 
     def anchored(self, inputs: Any, **held: Array) -> JaxOracle:
@@ -242,10 +243,14 @@ class JaxOracle:
         floats = self._dtype is not None and jnp.issubdtype(array.dtype, jnp.floating)
         return jnp.asarray(array.astype(self._dtype, copy=False) if floats else array)
 
+    def _precision(self) -> AbstractContextManager[None]:
+        # JAX's switch is of the whole process or of a thread's block; only the latter leaves others alone.
+        return jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
+
     @contextmanager
     def _computing(self, rows: int) -> Iterator[None]:
         try:
-            with jax.enable_x64(True) if self._x64 else nullcontext():
+            with self._precision():
                 yield
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error):

@@ -86,7 +86,8 @@ class TensorFlowOracle:
     def input_shapes(self) -> Mapping[str, Shape]:
         """Shape of each float input, without the batch axis; empty where the model names no inputs."""
         shapes = row_shapes(self._source)
-        return {name: shapes[name] for name, spec in self._source.inputs.items() if spec.dtype.is_floating}
+        floats = (name for name, spec in self._source.inputs.items() if spec.dtype.is_floating)
+        return {name or "input": shapes[name] for name in floats}
 
     def anchored(self, inputs: Any, **held: Array) -> TensorFlowOracle:
         """Return this oracle with the target ``"top"`` fixed on the clean input; the traces are shared.
@@ -157,26 +158,27 @@ class TensorFlowOracle:
 
     @property
     def weights(self) -> Mapping[str, Array]:
-        """A Keras model's learnt weights of floats by path; moving statistics are not among them.
+        """A Keras model's learnt weights of floats by path, frozen or not.
 
-        Raises
-        ------
-        TypeError
-            The model is a signature or a function, whose weights cannot be replaced.
+        Moving statistics are not among them. A signature of a SavedModel and a function show none: theirs are
+        bound into their graphs.
         """
-        return {name: value.numpy() for name, value in {**self._source.weights, **self._weights}.items()}
+        return {name: _array(value) for name, value in {**self._source.weights, **self._weights}.items()}
 
     def reweighted(self, weights: Mapping[str, Array]) -> TensorFlowOracle:
         """Return this oracle with these tensors in the place of the model's own; they enter as arguments.
 
         Raises
         ------
-        TypeError
-            The model is a signature or a function, whose weights cannot be replaced.
         ValueError
             A name is not among `weights`, or a shape is not that of the model's tensor.
         """
         own, replaced = self._source.weights, dict(self._weights)
+        if weights and not own:
+            raise ValueError(
+                f"the weights of {self._source.name!r} are bound into its graph and cannot be replaced: give "
+                "the oracle a Keras model (a .keras file), or convert the SavedModel to ONNX"
+            )
         for name, values in weights.items():
             if name not in own:
                 raise ValueError(f"the model has no weight {name!r}: it has {list(own)}")

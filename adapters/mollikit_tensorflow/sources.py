@@ -21,7 +21,7 @@ class Source(Protocol):
     name : str
         What the model is called.
     inputs : mapping of tf.TensorSpec
-        The model's inputs by name; empty where they are not known.
+        The model's inputs by name, the only one that is known under the empty name; empty where none is.
     row_by_row : bool
         Whether the model takes a single row at a time.
     """
@@ -37,13 +37,7 @@ class Source(Protocol):
 
     @property
     def weights(self) -> Mapping[str, Any]:
-        """Values of those that are learnt and of floats, which `outputs` can replace.
-
-        Raises
-        ------
-        TypeError
-            The model does not let its weights be replaced.
-        """
+        """Values of those that are learnt and of floats, which `outputs` can replace, if any."""
         ...
 
     def outputs(self, points: Tensors, held: Tensors, weights: Tensors) -> Any:
@@ -77,6 +71,8 @@ class KerasSource:
         self.inputs: Mapping[str, Any] = {}
         if self._symbolic:
             self.inputs = {t.name: tf.TensorSpec(t.shape, t.dtype, t.name) for t in model.inputs}
+        elif "input_shape" in (built := model.get_build_config() or {}):
+            self.inputs = {"": tf.TensorSpec((None, *built["input_shape"][1:]), model.compute_dtype)}
         self.row_by_row = _row_by_row(self.inputs)
 
     @property
@@ -125,11 +121,18 @@ class SignatureSource:
     Raises
     ------
     ValueError
-        Its batch axis is fixed above 1.
+        Its batch axis is fixed above 1, or its variables are gone.
     """
 
     def __init__(self, function: Any, name: str = "signature") -> None:
         self.name, self.function = name, function
+        try:
+            self.variables  # noqa: B018 - a look at them
+        except AssertionError:
+            raise ValueError(
+                "the variables of this signature were deleted with the model that it belongs to: keep what "
+                "tf.saved_model.load returned, or open the folder by open_saved_model(path)"
+            ) from None
         specs = tf.nest.flatten(function.structured_input_signature)
         self.inputs: Mapping[str, Any] = {spec.name: spec for spec in specs}
         self.row_by_row = _row_by_row(self.inputs)
@@ -140,10 +143,7 @@ class SignatureSource:
 
     @property
     def weights(self) -> Mapping[str, Any]:
-        raise TypeError(
-            f"the weights of {self.name!r} are bound into its graph and cannot be replaced: load the model "
-            "with Keras (a .keras file) to smooth its weights, or convert it to ONNX"
-        )
+        return {}
 
     def outputs(self, points: Tensors, held: Tensors, weights: Tensors) -> Any:
         outputs = self.function(**points, **held)
@@ -169,10 +169,7 @@ class FunctionSource:
 
     @property
     def weights(self) -> Mapping[str, Any]:
-        raise TypeError(
-            f"the weights of the function {self.name!r} are its own affair and cannot be replaced: give the "
-            "oracle a Keras model to smooth its weights"
-        )
+        return {}
 
     def outputs(self, points: Tensors, held: Tensors, weights: Tensors) -> Any:
         return _called(self._traced, points, held)

@@ -30,9 +30,9 @@ def cnn_params():
     return _weights(models.cnn())
 
 
-def cnn(params, image):
-    """image (n, 2, 8, 8) -> logits (n, 4): tests.onnx.models.cnn."""
-    hidden = jax.nn.relu(jax.lax.conv(image, params["K1"], (1, 1), "SAME") + params["c1"][:, None, None])
+def cnn(params, image, activation=jax.nn.relu):
+    """image (n, 2, 8, 8) -> logits (n, 4): tests.onnx.models.cnn, with ReLU at least."""
+    hidden = activation(jax.lax.conv(image, params["K1"], (1, 1), "SAME") + params["c1"][:, None, None])
     hidden = hidden.reshape(len(image), 6, 4, 2, 4, 2).mean((3, 5))
     return jax.lax.conv(hidden, params["K2"], (1, 1), "VALID").mean((2, 3))
 

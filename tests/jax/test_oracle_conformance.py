@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -44,12 +44,6 @@ class TestMlpRowwise(TestMlp):
     @classmethod
     def make(cls):
         return JaxOracle(nets.mlp, nets.mlp_params(), rowwise=True)
-
-
-class TestMlpWithoutJit(TestMlp):
-    @classmethod
-    def make(cls):
-        return JaxOracle(nets.mlp, nets.mlp_params(), jit=False)
 
 
 class TestMlpInFloat64(TestMlp):
@@ -120,7 +114,7 @@ class TestEquinox(TestLinen):
 class TestCnn(Cases):
     @classmethod
     def make(cls):
-        return JaxOracle(nets.cnn, nets.cnn_params())
+        return JaxOracle(partial(nets.cnn, activation=jax.nn.softplus), nets.cnn_params())
 
     def points(self, m, rng):
         return rng.standard_normal((m, 2, 8, 8)).astype(np.float32)
