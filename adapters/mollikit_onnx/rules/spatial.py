@@ -5,6 +5,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.origins import identity_matrix
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
@@ -40,8 +41,7 @@ def col2im(node: Node, g: Tensor) -> Sent:
     """The adjoint cuts blocks out: a convolution whose k-th weight is 1 at the k-th place of the block."""
     x, image, block = node.inputs
     count = block.op("ReduceProd")
-    ones = node.graph.scalar(1.0, g.dtype).op("Expand", count.op("Concat", count, axis=0))
-    places = ones.op("EyeLike").op("Reshape", count.op("Concat", [1], block, axis=0))
+    places = identity_matrix(count, g.dtype).op("Reshape", count.op("Concat", [1], block, axis=0))
     alone = g.op("Reshape", node.graph.operand([-1, 1], TensorProto.INT64).op("Concat", image, axis=0))
     options = {name: node.attribute(name) for name in ("dilations", "pads", "strides")}
     given = {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from onnx import TensorProto
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.tensor import Tensor
+
+# A number goes through a float operator in two parts, as float32 is exact up to 2^24 alone.
+_PART = 4096
+
+
+def identity_matrix(size: Tensor, dtype: int) -> Tensor:
+    """The identity of a size that is an int64 vector of one number."""
+    return size.graph.scalar(1.0, dtype).op("Expand", size.op("Concat", size, axis=0)).op("EyeLike")
+
+
+def returned(node: Node, g: Tensor) -> Tensor:
+    """Cotangent of the first input of a float operator that only moves elements, and fills up with zeros.
+
+    The operator moves the elements' own numbers, from 1 on: what the runtime makes of its attributes holds.
+    """
+    x = node.x
+    count = x.op("Size")
+    numbers = node.graph.scalar(0, TensorProto.INT64).op("Range", count, 1)
+    numbers = numbers.op("Reshape", x.dims(), allowzero=1)
+
+    def moved(part: Tensor) -> Tensor:
+        return node.again(part.op("Cast", to=x.dtype)).op("Cast", to=TensorProto.INT64)
+
+    low, high = moved(numbers.op("Mod", _PART) + 1), moved(numbers.op("Div", _PART))
+    # What no element was moved to adds up behind the last one, which is where -1 points.
+    origin = (high * _PART + low - 1).op("Reshape", [-1])
+    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count.op("Unsqueeze", [0]) + 1)
+    flat = zeros.op("ScatterElements", origin, g.op("Reshape", [-1]), axis=0, reduction="add")
+    return flat.op("Slice", [0], [-1]).op("Reshape", x.dims(), allowzero=1).shaped(x.shape)

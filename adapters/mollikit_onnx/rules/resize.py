@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.origins import identity_matrix, returned
+from mollikit_onnx.tensor import Dimension, Tensor
+
+Sent = list[Tensor | None]
+
+
+@rule("Resize", since=11)
+def resize(node: Node, g: Tensor) -> Sent:
+    """Linear in x, and one axis after the other: for each a matrix, which resizing the identity gives."""
+    x = node.x
+    if node.attribute("keep_aspect_ratio_policy") not in (None, "stretch"):
+        if node.attribute("mode") != "nearest" or node.attribute("extrapolation_value"):
+            node.refuse(
+                "keep_aspect_ratio_policy is covered for mode nearest alone; give the sizes it leads to"
+            )
+        return [returned(node, g)]
+    places = {axis: place for place, axis in enumerate(_axes(node)) if not _unchanged(node, place, axis)}
+    block = [_repeats(node, places[axis], axis) if axis in places else 1 for axis in range(x.rank)]
+    if x.rank > 2 and block[:2] == [1, 1] and all(block):
+        kernel = block[2:]
+        sums = g.op("AveragePool", kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))
+        return [sums.shaped(x.shape)]
+    for axis in sorted(places, reverse=True):
+        g = _pulled_back(node, g, _matrix(node, places[axis], axis), axis)
+    return [g.shaped(x.shape)]
+
+
+def _axes(node: Node) -> list[int]:
+    axes = node.attribute("axes")
+    return list(range(node.x.rank)) if axes is None else [axis % node.x.rank for axis in axes]
+
+
+def _unchanged(node: Node, place: int, axis: int) -> bool:
+    """Whether an axis is known to stay as it is."""
+    _, roi, scales, _ = _operands(node)
+    if node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+        if roi is None or roi.value is None:
+            return False
+        half = roi.value.size // 2
+        if roi.value[place] != 0 or roi.value[half + place] != 1:
+            return False
+    if scales is not None:
+        return scales.value is not None and bool(scales.value[place] == 1)
+    before, after = _size(node.x, axis), _size(node.y, axis)
+    return before is not None and before == after
+
+
+def _size(x: Tensor, axis: int) -> Dimension:
+    return None if x.shape is None else x.shape[axis]
+
+
+def _operands(node: Node) -> tuple[Tensor | None, ...]:
+    """X, roi, scales and sizes; an empty tensor is as good as none."""
+    operands = [node.input(k) for k in range(4)]
+    return tuple(None if x is None or x.shape == (0,) else x for x in operands)
+
+
+def _repeats(node: Node, place: int, axis: int) -> int:
+    """How often the axis repeats each element; 0 if it does otherwise, or it is not known."""
+    exact = {
+        "asymmetric": ("floor",),
+        "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+        "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    }
+    coordinates, rounding = (
+        node.attribute(name) for name in ("coordinate_transformation_mode", "nearest_mode")
+    )
+    if node.attribute("mode") != "nearest" or rounding not in exact.get(coordinates, ()):
+        return 0
+    scales = _operands(node)[2]
+    if scales is not None:
+        factor = float(scales.value[place]) if scales.value is not None else 0.0
+    else:
+        before, after = _size(node.x, axis), _size(node.y, axis)
+        factor = after / before if isinstance(before, int) and isinstance(after, int) else 0.0
+    return int(factor) if factor >= 1 and factor == int(factor) else 0
+
+
+def _matrix(node: Node, place: int, axis: int) -> Tensor:
+    """The matrix of one axis, (1, 1, size of y, size of x): the identity's rows resized."""
+    _, roi, scales, sizes = _operands(node)
+    size = node.x.dims(axis, axis + 1)
+    names = ("antialias", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode")
+    given = {name: node.attribute(name) for name in (*names, "nearest_mode")}
+    attributes = {name: value for name, value in given.items() if value is not None}
+    region = factors = lengths = None
+    if roi is not None:
+        first, last = (roi.op("Gather", [k]) for k in (place, place + len(_axes(node))))
+        region = first.graph.op(
+            "Concat", _row(roi, 0, 0), first, _row(roi, 0, 1, 1), last, _row(roi, 1), axis=0
+        )
+    if scales is not None:
+        factor = scales.op("Gather", [place])
+        factors = factor.graph.op("Concat", _row(scales, 1, 1), factor, _row(scales, 1), axis=0)
+    if sizes is not None:
+        lengths = size.graph.op("Concat", _row(sizes, 1, 1), sizes.op("Gather", [place]), size, axis=0)
+    identity = identity_matrix(size, node.x.dtype).op("Unsqueeze", [0, 1])
+    return identity.op("Resize", region, factors, lengths, **attributes)
+
+
+def _row(like: Tensor, *values: int) -> Tensor:
+    return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype)))
+
+
+def _pulled_back(node: Node, g: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Multiply one axis by the transposed matrix; the axes behind it have the sizes of x already."""
+    behind = node.x.rank - 1 - axis
+    if not behind:
+        return g.op("MatMul", matrix.op("Squeeze", [0, 1]))
+    across = matrix.op("Squeeze", [0, 1]).op("Transpose", perm=[1, 0])
+    if behind == 1:
+        return across.op("MatMul", g)
+    kept = [0] * axis
+    flat = across.op("MatMul", g.op("Reshape", [*kept, 0, -1]))
+    front = node.graph.operand([*kept, -1], TensorProto.INT64)
+    return flat.op("Reshape", front.op("Concat", node.x.dims(axis + 1), axis=0))
