@@ -228,10 +228,6 @@ class Tally:
             self.output.merged(other.output) if both else None,  # type: ignore[union-attr, arg-type]
         )
 
-    def relative_error(self, view: str | None) -> float:
-        """Of the whole map (None), of a view by name, or of a second moment of the map (`SECOND`)."""
-        return self.named(view).relative_error
-
     def named(self, view: str | None) -> Moments:
         """Moments of the whole map (None), of a view by name, or of a second moment of the map (`SECOND`)."""
         if isinstance(self.gradient, SecondMoments) and view in SECOND:

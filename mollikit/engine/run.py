@@ -63,22 +63,20 @@ def run(
     """
     began = time.perf_counter()
     outcome = Outcome(so_far, plan.start, 0.0, None)
-    blocks = 0
+    blocks, watch = 0, budget.begun()
     try:
         with _in_order(task, plan, executor, in_flight) as tallies:
             for last, tally in tallies:
                 merged = tally if outcome.tally is None else outcome.tally.merged(tally)
                 previous, blocks = outcome.n_groups, blocks + 1
                 seconds = time.perf_counter() - began
-                status = Status(
-                    last, previous, last * plan.group_size, seconds, blocks, merged.relative_error
-                )
-                stopped = budget.reached(status)
+                status = Status(last, previous, last * plan.group_size, seconds, blocks, merged.named)
+                stopped = watch.reached(status)
                 # One assignment: an interrupt finds the outcome before or after it, never in between.
                 outcome = Outcome(merged, last, seconds, stopped)
                 if progress is not None:
-                    share = 1.0 if stopped else budget.share(status)
-                    error = merged.relative_error(None)
+                    share = 1.0 if stopped else watch.share(status)
+                    error = merged.gradient.relative_error
                     progress(Progress(status.n_evaluations, seconds, share, error, done=stopped is not None))
                 if stopped:
                     break

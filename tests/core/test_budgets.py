@@ -59,11 +59,11 @@ def test_the_relative_error_is_looked_at_from_16_groups_and_at_doublings(block):
     looks, previous = [], 0
     for n in range(block, 1100, block):
 
-        def error(view, n=n):
+        def moments(view, n=n):
             looks.append(n)
-            return 1.0
+            return SimpleNamespace(relative_error=1.0)
 
-        status = Status(n, previous, 8 * n, 1.0, n // block, error)
+        status = Status(n, previous, 8 * n, 1.0, n // block, moments)
         assert mk.RelativeError(0.5).reached(status) is None
         previous = n
     doublings = [16 << k for k in range(7)]
