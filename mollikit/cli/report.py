@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import platform
 import shlex
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from mollikit import Estimate
 from mollikit._version import __version__
-from mollikit.cli.models import Described
+from mollikit.cli.models import Described, fingerprint
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.subjects import Subject
 from mollikit.cli.writing import TOOL
@@ -35,7 +34,7 @@ def record(
     return {
         "tool": f"{TOOL} {asked.command}",
         "files": list(files),
-        "model": {"path": str(asked.model), "sha256": hashlib.sha256(asked.model.read_bytes()).hexdigest()},
+        "model": {"path": str(asked.model), "sha256": fingerprint(asked.model)},
         "input": {"path": str(subject.path), "sha256": subject.sha256},
         "predictions": predictions.top(),
         "target": {"index": list(predictions.target), "label": predictions.target_label},
