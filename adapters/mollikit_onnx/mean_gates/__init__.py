@@ -1,3 +1,4 @@
 from mollikit_onnx.mean_gates.estimator import MeanGates
+from mollikit_onnx.mean_gates.linear_model import NoMeanGateError
 
-__all__ = ["MeanGates"]
+__all__ = ["MeanGates", "NoMeanGateError"]

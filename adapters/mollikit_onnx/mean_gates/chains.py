@@ -23,6 +23,7 @@ _SMOOTH = frozenset({
     "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu", "Where",
 })
 # fmt: on
+SHAPES = frozenset({"Shape", "Size"})
 ELEMENTWISE = _AFFINE | _SCALED | _SINGULAR | _SMOOTH
 
 
@@ -50,7 +51,7 @@ def varying(nodes: Sequence[NodeProto], wrt: Collection[str]) -> set[str]:
     """Tensors whose values depend on ``wrt``; a shape does not."""
     reached = set(wrt)
     for node in nodes:
-        if node.op_type not in ("Shape", "Size") and not reached.isdisjoint(names_read(node)):
+        if node.op_type not in SHAPES and not reached.isdisjoint(names_read(node)):
             reached.update(name for name in node.output if name)
     return reached
 

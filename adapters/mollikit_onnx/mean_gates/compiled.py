@@ -24,7 +24,7 @@ class Compiled:
     """A linear model with its two sessions, on the providers of the oracle it comes from."""
 
     model: LinearModel
-    forward: ort.InferenceSession
+    forward: ort.InferenceSession | None
     backward: ort.InferenceSession
     wrt: tuple[str, ...]
     cotangent: str
@@ -32,6 +32,8 @@ class Compiled:
 
     def averages(self, feed: Mapping[str, Array], rows: int) -> ForwardMoments:
         """Average over the rows of one batch."""
+        if self.forward is None:
+            return ForwardMoments(rows, {})
         names = [output.name for output in self.forward.get_outputs()]
         wanted = {port.name for port in self.forward.get_inputs()}
         values = self.forward.run(names, {name: value for name, value in feed.items() if name in wanted})
@@ -62,9 +64,10 @@ def compiled(
             proto = onnx.load_model_from_string(blueprint.model)
             name = blueprint.output.name
             linear = linear_model(proto, dict(shapes), blueprint.wrt, name, prior)
-            forward, backward = (
-                blueprint.session(model.SerializeToString()) for model in (linear.forward, linear.backward)
-            )
+            # A model that is linear already has nothing to be averaged.
+            nonlinear = bool(linear.forward.graph.output)
+            forward = blueprint.session(linear.forward.SerializeToString()) if nonlinear else None
+            backward = blueprint.session(linear.backward.SerializeToString())
             known[key] = Compiled(linear, forward, backward, blueprint.wrt, f"{name}.cotangent", row_shape)
         return known[key]
 

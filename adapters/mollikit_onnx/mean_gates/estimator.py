@@ -142,7 +142,7 @@ class MeanGates:
         ------
         TypeError, ValueError
             If an argument does not fit, before the model is called.
-        mollikit_onnx.UnsupportedOperatorError
+        mollikit_onnx.mean_gates.NoMeanGateError
             If a nonlinear operator of the model has no mean gate.
         FloatingPointError
             If an average over the passes is NaN or infinite.

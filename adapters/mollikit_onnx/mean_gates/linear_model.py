@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, OperatorSetIdProto, TypeProto, helper, shape_inference
 
-from mollikit_onnx.errors import UnsupportedOperatorError
+from mollikit_onnx.errors import ModelError
 from mollikit_onnx.functions import expanded
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.mean_gates.averages import ROWS, Averages, Spread
-from mollikit_onnx.mean_gates.chains import chains, varying
+from mollikit_onnx.mean_gates.chains import SHAPES, chains, varying
 from mollikit_onnx.mean_gates.stand_ins import find_stand_in
 from mollikit_onnx.node import Node
 from mollikit_onnx.normal_form import NormalForm, normal_form
@@ -19,6 +19,23 @@ from mollikit_onnx.rules import load_rules
 
 # What these do is written out, so that the parts are averaged.
 _WRITTEN_OUT = frozenset({"LayerNormalization", "GroupNormalization", "RMSNormalization"})
+
+
+class NoMeanGateError(ModelError):
+    """A nonlinear operator for which mean gates know no average.
+
+    Attributes
+    ----------
+    op_type, domain, node_name : str
+    """
+
+    def __init__(self, op_type: str, domain: str, node_name: str) -> None:
+        self.op_type, self.domain, self.node_name = op_type, domain or "ai.onnx", node_name
+        super().__init__(
+            f"operator {op_type} (domain {self.domain}), node {node_name!r}: it is not linear, and mean gates "
+            "know no average that stands for it; use mollikit.Pathwise, which is unbiased and needs the "
+            "gradient alone"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ def linear_model(
 
     Raises
     ------
-    UnsupportedOperatorError
+    NoMeanGateError
         If an operator on the way is neither linear nor has a stand-in.
     """
     load_rules()
@@ -103,7 +120,7 @@ def linear_model(
     straight = _assembled(row, linear, taken, [of])
     gradients = [f"{name}.gradient" for name in wrt]
     backward = pruned(vjp(straight, wrt, [of]), gradients)
-    _refuse_nonlinear(backward, nodes, wrt, gradients)
+    _refuse_nonlinear(backward, straight.graph.node, wrt, gradients)
     unique = tuple(dict.fromkeys(stood_in))
     return LinearModel(forward, backward, tuple(averages.means), tuple(averages.spreads), unique)
 
@@ -129,12 +146,27 @@ def _with_sizes(model: ModelProto, shapes: dict[str, tuple[int, ...]], free_batc
 
 def _form(model: ModelProto, wrt: Sequence[str], of: str) -> NormalForm:
     if any(node.op_type in _WRITTEN_OUT for node in model.graph.node):
-        model = shape_inference.infer_shapes(model)
-        graph = model.graph
-        types = {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}
-        types |= {w.name: helper.make_tensor_type_proto(w.data_type, w.dims) for w in graph.initializer}
-        model = expanded(model, types, lambda node: node.op_type in _WRITTEN_OUT) or model
+        model = _written_out(model)
     return normal_form(model, wrt, [of])
+
+
+def _written_out(model: ModelProto) -> ModelProto:
+    # The inliner asks for the types of weights, and finds them where they stand in as inputs.
+    shell, declared = without_weights(model), {value.name for value in model.graph.input}
+    weights = [w for w in model.graph.initializer if w.name not in declared]
+    shell.graph.input.extend(helper.make_tensor_value_info(w.name, w.data_type, w.dims) for w in weights)
+    shell = shape_inference.infer_shapes(shell)
+    graph = shell.graph
+    types = {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}
+    result = expanded(shell, types, lambda node: node.op_type in _WRITTEN_OUT)
+    if result is None:
+        return model
+    kept = [value for value in result.graph.input if value.name in declared]
+    del result.graph.input[:], result.graph.value_info[:]
+    result.graph.input.extend(kept)
+    result.graph.initializer.extend(model.graph.initializer)
+    result.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    return result
 
 
 def _builder(form: NormalForm) -> GraphBuilder:
@@ -171,7 +203,7 @@ def _refuse_nonlinear(
     reached = varying(needed, wrt)
     made = {name: node for node in nodes for name in node.output}
     for node in needed:
-        ours = set(node.output) <= made.keys()
+        ours = set(node.output) <= made.keys() or node.op_type in SHAPES
         culprits = [name for name in names_read(node) if name in reached]
         if ours or not culprits:
             continue
@@ -179,5 +211,4 @@ def _refuse_nonlinear(
             (n for n in nodes if node.name.startswith(f"vjp/{n.name or n.output[0]}/")), made.get(culprits[0])
         )
         if owner is not None:
-            reason = "mean gates know no average that stands for it, and its gradient depends on the input"
-            raise UnsupportedOperatorError(owner.op_type, owner.domain, owner.name or owner.output[0], reason)
+            raise NoMeanGateError(owner.op_type, owner.domain, owner.name or owner.output[0])
