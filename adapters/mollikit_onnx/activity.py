@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from mollikit_onnx.pruning import names_read
 from mollikit_onnx.registry import find_rule, is_constant_by_law
 from mollikit_onnx.tensor import FLOATS
+
+# They make integers that stand for floats.
+QUANTISERS = frozenset({"QuantizeLinear"})
 
 
 def has_rule(node: NodeProto, opsets: Mapping[str, int]) -> bool:
@@ -33,13 +36,18 @@ def active_path(
     opsets : mapping
         Version by domain.
     """
+    # What is not known may be.
+    real = FLOATS | {TensorProto.UNDEFINED}
     reached = set(wrt)
     for node in nodes:
-        if reached.isdisjoint(names_read(node)) or is_constant_by_law(node.domain, node.op_type):
+        read = reached.intersection(names_read(node))
+        if not read or is_constant_by_law(node.domain, node.op_type):
             continue
-        # An unknown operator may compute anything from a float, an integer code for instance.
-        known = has_rule(node, opsets)
-        reached.update(name for name in node.output if name and (not known or dtype(name) in FLOATS))
+        # An unknown operator may compute anything from a float, integers that stand for it for instance;
+        # what a quantiser makes are such integers, and so is what is made of them.
+        coded = node.op_type in QUANTISERS or any(dtype(name) not in real for name in read)
+        open_ended = coded or not has_rule(node, opsets)
+        reached.update(name for name in node.output if name and (open_ended or dtype(name) in real))
     leading = set(of)
     path = []
     for node in reversed(nodes):

@@ -20,6 +20,7 @@ from onnx import (
 
 from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.errors import OpsetError
+from mollikit_onnx.expansions import standardised
 from mollikit_onnx.folding import SMALL, folded
 from mollikit_onnx.functions import alike, expanded, inlined
 from mollikit_onnx.pruning import all_nodes, names_made, without_weights
@@ -79,6 +80,8 @@ def normal_form(model: ModelProto, wrt: Collection[str], of: Collection[str]) ->
         for name, weight in weights.items()
         if name not in variables and name not in overridable and _is_small(weight)
     }
+    inferred = shape_inference.infer_shapes(skeleton)
+    standardised(skeleton, _types(inferred, weights), weights, values, wrt, of)
     skeleton = folded(skeleton, weights, values, variables)
     for _ in range(DEEPEST_BODY):
         written_out = expanded(skeleton, _types(skeleton, weights), _obstacle(skeleton, wrt, of))

@@ -8,9 +8,12 @@ if TYPE_CHECKING:
 
 # (node, *cotangents of its outputs) -> a cotangent, or None, for each of its inputs.
 Rule = Callable[..., "Sequence[Tensor | None]"]
+# node -> its outputs, made of other operators; None for one that cannot be made.
+Expansion = Callable[..., "Sequence[Tensor | None]"]
 AnyRule = TypeVar("AnyRule", bound=Callable[..., Any])
 
 _RULES: dict[tuple[str, str], dict[int, Rule | None]] = {}
+_EXPANSIONS: dict[tuple[str, str], Expansion] = {}
 
 
 def rule(*op_types: str, since: int = 1, domain: str = "") -> Callable[[AnyRule], AnyRule]:
@@ -48,6 +51,36 @@ def rule(*op_types: str, since: int = 1, domain: str = "") -> Callable[[AnyRule]
     return register
 
 
+def expansion(*op_types: str, domain: str = "") -> Callable[[AnyRule], AnyRule]:
+    """Register a function that writes operators out in terms of others, which have rules.
+
+    Parameters
+    ----------
+    *op_types : str
+        Operators that the function serves.
+    domain : str
+        Domain of the operators; "" is ai.onnx.
+
+    Returns
+    -------
+    callable
+        Decorator of a function ``node -> sequence of Tensor or None``: the node's outputs.
+
+    Examples
+    --------
+    >>> @expansion("Cube", domain="com.example")
+    ... def cube(node):
+    ...     return [node.x * node.x * node.x]
+    """
+
+    def register(function: AnyRule) -> AnyRule:
+        for op_type in op_types:
+            _EXPANSIONS[domain, op_type] = function
+        return function
+
+    return register
+
+
 def constant_by_law(*op_types: str, domain: str = "") -> None:
     """Declare operators whose derivative is zero or has no meaning: no cotangent flows through them."""
     for op_type in op_types:
@@ -69,3 +102,13 @@ def find_rule(domain: str, op_type: str, version: int) -> Rule | None:
 def registered() -> list[tuple[str, str]]:
     """Return (domain, operator) of every rule there is."""
     return [key for key, versions in _RULES.items() if any(rule is not None for rule in versions.values())]
+
+
+def find_expansion(domain: str, op_type: str) -> Expansion | None:
+    """Return the function that writes an operator out, or None."""
+    return _EXPANSIONS.get((domain, op_type))
+
+
+def expandable() -> list[tuple[str, str]]:
+    """Return (domain, operator) of everything that is written out."""
+    return list(_EXPANSIONS)

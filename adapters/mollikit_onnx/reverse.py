@@ -2,21 +2,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import ModelProto, OperatorSetIdProto, TypeProto, helper
+from onnx import ModelProto, NodeProto, OperatorSetIdProto, TypeProto, helper
 
-from mollikit_onnx.activity import active_path, has_rule
+from mollikit_onnx.activity import QUANTISERS, active_path, has_rule
 from mollikit_onnx.errors import ModelError, UnknownTensorError, UnsupportedOperatorError
 from mollikit_onnx.fusion import forward_nodes
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.node import Node
 from mollikit_onnx.normal_form import NormalForm, normal_form
-from mollikit_onnx.pruning import nodes_needed
+from mollikit_onnx.pruning import names_read, nodes_needed
 from mollikit_onnx.registry import find_rule
 from mollikit_onnx.rules import load_rules
 from mollikit_onnx.tensor import FLOATS, Tensor
 
+# Operators that serve integers that stand for floats.
+_ON_CODES = frozenset(
+    {
+        "Cast",
+        "Concat",
+        "ConvInteger",
+        "DequantizeLinear",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MatMulInteger",
+        "MaxPool",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
 
-def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
+
+def vjp(
+    model: ModelProto, wrt: Sequence[str], of: Sequence[str], *, straight_through: bool = False
+) -> ModelProto:
     """Reverse-mode gradient of an ONNX model, as an ONNX model.
 
     The new model takes the inputs of the old one and, for each name in ``of``, the input
@@ -33,6 +56,10 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
         Tensors to differentiate with respect to: inputs, initializers or intermediate ones.
     of : sequence of str
         Tensors to differentiate: outputs or intermediate ones.
+    straight_through : bool
+        Whether quantisation may lie between them: the derivative of its rounding, which is zero almost
+        everywhere, is then taken as 1 in the range of the integers and 0 outside. By default such a model
+        is refused.
 
     Returns
     -------
@@ -80,6 +107,7 @@ def vjp(model: ModelProto, wrt: Sequence[str], of: Sequence[str]) -> ModelProto:
         if not has_rule(node, opsets):
             reason = "no rule for its gradient, and it lies between wrt and of"
             raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
+    _check_codes(path, active, graph, straight_through)
 
     result = ModelProto()
     result.graph.name = f"{source.name}.vjp"
@@ -138,6 +166,24 @@ def _check_names(form: NormalForm, wrt: Sequence[str], of: Sequence[str]) -> Non
                 raise ModelError(f"the model has a tensor {name}.{suffix} already; rename it there first")
 
 
+def _check_codes(
+    path: Sequence[NodeProto], active: set[str], graph: GraphBuilder, straight_through: bool
+) -> None:
+    """Refuse quantisation that was not asked for, and what is not known to be right for integers."""
+    for node in path:
+        codes = [n for n in names_read(node) if n in active and graph.tensor(n).dtype not in FLOATS]
+        if node.op_type in QUANTISERS and not straight_through:
+            reason = (
+                "rounding has the derivative zero almost everywhere; pass straight_through=True to take it "
+                "as 1 in the range of the integers"
+            )
+        elif codes and node.op_type not in _ON_CODES:
+            reason = f"it computes with the quantised integers {codes[0]!r}, which is not covered"
+        else:
+            continue
+        raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
+
+
 def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
     graph = node.graph
     arrived = [cotangents.get(name) for name in node.proto.output]
@@ -157,7 +203,9 @@ def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
         if g is None:
             node.refuse(f"its rule has no gradient for the input {x.name!r}")
         before = cotangents.get(x.name)
-        cotangents[x.name] = graph.typed(g if before is None else before + g, x)
+        total = g if before is None else before + g
+        # Integers that stand for floats have the cotangents of these.
+        cotangents[x.name] = graph.typed(total, x) if x.dtype in FLOATS else total.shaped(x.shape)
 
 
 def _zeros(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.tensor import FLOATS, Tensor
 
 Sent = list[Tensor | None]
 
@@ -17,8 +17,8 @@ def identity(node: Node, g: Tensor) -> Sent:
 
 @rule("Cast")
 def cast(node: Node, g: Tensor) -> Sent:
-    """From float to float; to other types no cotangent flows."""
-    return [g.op("Cast", to=node.x.dtype)]
+    """From float to float; to other types no cotangent flows, but for integers that stand for floats."""
+    return [g.op("Cast", to=node.x.dtype) if node.x.dtype in FLOATS else g]
 
 
 @rule("CastLike")

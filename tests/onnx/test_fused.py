@@ -1,0 +1,145 @@
+"""Operators of onnxruntime's own domain: written out they compute what its kernels do, and differentiate."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx.parser
+import pytest
+from mollikit_onnx import vjp
+from onnx import ModelProto, helper
+
+from tests.onnx.backend_suite import in_float64
+from tests.onnx.float64_reference import evaluator
+from tests.onnx.gradient_checks import assert_directional, run_onnxruntime
+
+F32, F64, I32, I64 = np.float32, np.float64, np.int32, np.int64
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+def whole(rows: list, dtype: type = I32) -> np.ndarray:
+    return np.array(rows, dtype)
+
+
+ANGLES = np.arange(8)[:, None] / 10.0 ** np.arange(2)
+COS, SIN = np.cos(ANGLES), np.sin(ANGLES)
+QKV, WIDE = (normal(2, 3, 8), normal(2, 4, 8), normal(2, 4, 8) + 1), normal(2, 3, 8)
+CASES: dict[str, tuple[np.ndarray | None, ...]] = {
+    "Gelu()": (normal(2, 3),),
+    "BiasGelu()": (normal(2, 3), normal(3)),
+    "FastGelu()": (normal(2, 3),),
+    "FastGelu() ": (normal(2, 3), normal(3)),
+    "QuickGelu(alpha = 1.5)": (normal(2, 3),),
+    "FusedMatMul(transA = 1, alpha = 0.5)": (normal(2, 4, 3), normal(2, 4, 5)),
+    "FusedMatMul(transB = 1)": (normal(2, 3, 4), normal(5, 4)),
+    "FusedMatMul(transBatchA = 1, transB = 1)": (normal(3, 2, 4), normal(2, 5, 4)),
+    'FusedGemm(activation = "LeakyRelu", activation_alpha = 0.3, transB = 1)': (
+        normal(2, 3),
+        normal(4, 3),
+        normal(4),
+    ),
+    'FusedConv(activation = "Relu", pads = [1, 1, 1, 1])': (
+        normal(2, 3, 5, 5),
+        normal(4, 3, 3, 3),
+        normal(4),
+    ),
+    'FusedConv(activation = "Relu", strides = [2, 2])': (
+        normal(1, 3, 5, 5),
+        normal(4, 3, 3, 3),
+        normal(4),
+        normal(1, 4, 2, 2),
+    ),
+    'FusedConv(activation = "HardSigmoid", activation_params = [0.3, 0.4])': (
+        normal(1, 2, 4, 4),
+        normal(3, 2, 2, 2),
+    ),
+    'FusedConv(activation = "Clip", activation_params = [-0.5, 1.0])': (
+        normal(1, 2, 4, 4),
+        normal(3, 2, 2, 2),
+    ),
+    "SkipLayerNormalization(epsilon = 0.001)": (WIDE, WIDE + 1, normal(8), normal(8) + 1, normal(8) + 2),
+    "SkipLayerNormalization()": (WIDE, WIDE[::-1].copy(), normal(8)),
+    "SkipSimplifiedLayerNormalization(epsilon = 0.001)": (WIDE, WIDE + 1, normal(8), normal(8) + 2),
+    "RotaryEmbedding()": (normal(1, 2, 3, 4), whole([[0, 2, 5]], I64), COS, SIN),
+    "RotaryEmbedding(interleaved = 1)": (normal(2, 3, 8), whole([3], I64), COS, SIN),
+    "RotaryEmbedding() ": (normal(2, 3, 8), whole([[0, 1, 2], [4, 5, 6]], I64), COS, SIN),
+    "RotaryEmbedding(rotary_embedding_dim = 4, num_heads = 2)": (
+        normal(2, 3, 12),
+        whole([[0, 1, 2], [4, 5, 6]], I64),
+        COS,
+        SIN,
+    ),
+    "Attention(num_heads = 2)": (WIDE, normal(8, 24) / 3, normal(24)),
+    "Attention(num_heads = 2, unidirectional = 1)": (WIDE, normal(8, 24) / 3, normal(24)),
+    "Attention(num_heads = 2, scale = 0.7)": (
+        WIDE,
+        normal(8, 24) / 3,
+        normal(24),
+        whole([[1, 1, 0], [1, 1, 1]]),
+        None,
+        normal(2, 2, 3, 3),
+    ),
+    "MultiHeadAttention(num_heads = 2)": QKV,
+    "MultiHeadAttention(num_heads = 2, scale = 0.5)": (*QKV, normal(24)),
+    "MultiHeadAttention(num_heads = 4)": (
+        *QKV,
+        None,
+        whole([[1, 1, 0, 0], [1, 1, 1, 1]]),
+        normal(1, 1, 3, 4),
+    ),
+}
+
+
+def one_node(call: str, arrays: tuple[np.ndarray | None, ...], domain: str = "com.microsoft") -> ModelProto:
+    """A model of one call, its inputs x0, x1, ...; batch and sequence of the first are symbols."""
+    op_type, options = call.strip().rstrip(")").split("(", 1)
+    inputs = []
+    for k, array in enumerate(arrays):
+        if array is not None:
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(F32) if array.dtype == F64 else array.dtype)
+            shape = ["N" if k == 0 and axis == 0 else n for axis, n in enumerate(array.shape)]
+            inputs.append(helper.make_tensor_value_info(f"x{k}", kind, shape))
+    names = ", ".join("" if a is None else f"x{k}" for k, a in enumerate(arrays))
+    attributes = f"<{options}>" if options else ""
+    model: ModelProto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]> m () => () '
+        f"{{ h = {domain}.{op_type} {attributes} ({names})  y = Identity(h) }}"
+    )
+    model.graph.input.extend(inputs)
+    model.graph.output.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+    return model
+
+
+@pytest.mark.parametrize("call", CASES)
+def test_written_out_it_computes_what_the_kernel_does(call: str) -> None:
+    arrays = CASES[call]
+    model = one_node(call, arrays)
+    feeds = {f"x{k}": a for k, a in enumerate(arrays) if a is not None}
+    narrow = {n: a.astype(F32) if a.dtype == F64 else a for n, a in feeds.items()}
+    (expected,) = run_onnxruntime(model, narrow)
+    wrt = [n for n, a in feeds.items() if a.dtype == F64]
+    gradient = vjp(model, wrt, ["y"])
+    assert not any(node.domain for node in gradient.graph.node)
+    cotangent = np.random.default_rng(1).standard_normal(expected.shape)
+    y, *single = run_onnxruntime(gradient, {**narrow, "y.cotangent": cotangent.astype(F32)})
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-6)
+
+    exact = evaluator(in_float64(gradient))
+    got = exact.run([f"{n}.gradient" for n in wrt], {**feeds, "y.cotangent": cotangent})
+    rng = np.random.default_rng(2)
+    for name, here, there in zip(wrt, got, single, strict=True):
+        assert here.shape == there.shape == feeds[name].shape
+        np.testing.assert_allclose(there, here, rtol=0, atol=2e-5 * max(1, np.abs(here).max()))
+        assert_directional(_Values(exact, cotangent), feeds, name, here, [cotangent], rng)
+
+
+class _Values:
+    """The forward output of a gradient's evaluator, as `assert_directional` asks for it."""
+
+    def __init__(self, run: object, cotangent: np.ndarray) -> None:
+        self._run, self._cotangent = run, cotangent
+
+    def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return self._run.run(["y"], {**feeds, "y.cotangent": self._cotangent})
