@@ -18,6 +18,7 @@ from mollikit.estimators import (
     Secant,
     Superpixels,
 )
+from mollikit.function import FunctionOracle
 from mollikit.interruption import Interrupted
 from mollikit.kernels import (
     Bump,
@@ -94,6 +95,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Evaluations",
+    "FunctionOracle",
     "Gaussian",
     "GradientOracle",
     "Halton",
