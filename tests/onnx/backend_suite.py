@@ -173,7 +173,7 @@ def _compared(case: SuiteCase, gradient: ModelProto) -> Score:
     cotangents = {
         f"{n}.cotangent": np.where(finite[n], rng.standard_normal(np.shape(values[n])), 0) for n in case.of
     }
-    got = _gradients(case, gradient, feeds | cotangents)
+    got = _gradients(case, gradient, feeds | cotangents, values)
     if isinstance(got, str):
         return Score("broken", got)
 
@@ -282,31 +282,53 @@ def _session(model: ModelProto) -> onnxruntime.InferenceSession:
 def _run(
     session: onnxruntime.InferenceSession, case: SuiteCase, names: list[str], feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    graph = case.model.graph
-    ports = {v.name: v for v in graph.input} | {f"{v.name}.cotangent": v for v in graph.output}
-    kinds = {n: helper.tensor_dtype_to_np_dtype(ports[n].type.tensor_type.elem_type) for n in feeds}
     asked = {v.name for v in session.get_inputs()}
-    own = {n: a.astype(kinds[n]) for n, a in feeds.items() if n in asked}
+    own = {n: a for n, a in _in_own_types(case, feeds).items() if n in asked}
     return [np.asarray(y) for y in session.run(names, own)]
 
 
-def _gradients(case: SuiteCase, gradient: ModelProto, feeds: Arrays) -> Arrays | str:
-    """Run the gradient on ONNX Runtime, or, where it lacks a kernel, in float64 on the reference."""
-    names = [f"{n}.gradient" for n in case.wrt]
-    try:
-        found = _run(_session(gradient), case, names, feeds)
-    except Exception as error:
+def _in_own_types(case: SuiteCase, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    graph = case.model.graph
+    ports = {v.name: v for v in graph.input} | {f"{v.name}.cotangent": v for v in graph.output}
+    kinds = {n: helper.tensor_dtype_to_np_dtype(ports[n].type.tensor_type.elem_type) for n in feeds}
+    return {n: np.asarray(a, kinds[n]) for n, a in feeds.items()}
+
+
+def _gradients(case: SuiteCase, gradient: ModelProto, feeds: Arrays, values: Arrays) -> Arrays | str:
+    """Run the gradient on ONNX Runtime; where it lacks a kernel or has another forward, on the reference."""
+    names = [*case.of, *(f"{n}.gradient" for n in case.wrt)]
+    failures = []
+    for run in (_on_runtime, _in_float64, _as_it_is):
         try:
-            wide = in_float64(case.model)
-            floats = {v.name for v in wide.graph.input if _is_float(v.type)}
-            doubles = {n: a.astype(np.float64) if n in floats else a for n, a in feeds.items()}
-            found = evaluator(vjp(wide, case.wrt, case.of)).run(names, doubles)
-        except Exception as second:
-            return f"{type(error).__name__}: {error}"[:300] + f" | {type(second).__name__}: {second}"[:300]
-    wrong = [n for n, g in zip(case.wrt, found, strict=True) if g.shape != feeds[n].shape]
-    if wrong:
-        return f"the gradient of {wrong[0]!r} has another shape"
-    return {n: g.astype(np.float64) for n, g in zip(case.wrt, found, strict=True)}
+            found = dict(zip(names, run(case, gradient, names, feeds), strict=True))
+        except Exception as error:
+            failures.append(f"{run.__name__}: {type(error).__name__}: {error}"[:300])
+            continue
+        if not all(_agree(found[n], values[n]) for n in case.of):
+            failures.append(
+                f"{run.__name__}: the forward outputs of the gradient are others than the model's"
+            )
+            continue
+        wrong = [n for n in case.wrt if found[f"{n}.gradient"].shape != feeds[n].shape]
+        if wrong:
+            return f"the gradient of {wrong[0]!r} has another shape"
+        return {n: found[f"{n}.gradient"].astype(np.float64) for n in case.wrt}
+    return " | ".join(failures)
+
+
+def _on_runtime(case: SuiteCase, gradient: ModelProto, names: list[str], feeds: Arrays) -> list[np.ndarray]:
+    return _run(_session(gradient), case, names, feeds)
+
+
+def _in_float64(case: SuiteCase, _: ModelProto, names: list[str], feeds: Arrays) -> list[np.ndarray]:
+    wide = in_float64(case.model)
+    floats = {v.name for v in wide.graph.input if _is_float(v.type)}
+    doubles = {n: a.astype(np.float64) if n in floats else a for n, a in feeds.items()}
+    return list(evaluator(vjp(wide, case.wrt, case.of)).run(names, doubles))
+
+
+def _as_it_is(case: SuiteCase, gradient: ModelProto, names: list[str], feeds: Arrays) -> list[np.ndarray]:
+    return list(evaluator(gradient).run(names, _in_own_types(case, feeds)))
 
 
 def _directions(x: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
