@@ -15,6 +15,7 @@ from scipy import special
 
 from tests.onnx.float64_control import CONTROL
 from tests.onnx.float64_formulas import OPERATORS
+from tests.onnx.float64_recurrent import RECURRENT
 
 
 class Erf(OpRun):
@@ -132,4 +133,4 @@ def _gathered(parts: dict[tuple[int, ...], np.ndarray], x: np.ndarray) -> np.nda
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
     own = [Erf, Gelu, Pad, AveragePool, LpPool, GlobalLpPool, MaxPool]
-    return ReferenceEvaluator(model, new_ops=[*own, *CONTROL, *OPERATORS])
+    return ReferenceEvaluator(model, new_ops=[*own, *CONTROL, *RECURRENT, *OPERATORS])

@@ -27,7 +27,7 @@ def matmul(node: Node, g: Tensor) -> Sent:
         sent[0] = from_left.op("Squeeze", [0]) if row else from_left
     if node.wanted[1] and right.rank == 2 < left.rank:
         # One product of long matrices in place of a sum of many short ones.
-        from_right = _long(left).op("Gemm", _long(g), transA=1)
+        from_right = long(left).op("Gemm", long(g), transA=1)
         sent[1] = from_right.op("Squeeze", [1]) if column else from_right
     elif node.wanted[1]:
         from_right = _transposed(left).op("MatMul", g).summed_to(right)
@@ -35,7 +35,7 @@ def matmul(node: Node, g: Tensor) -> Sent:
     return sent
 
 
-def _long(matrices: Tensor) -> Tensor:
+def long(matrices: Tensor) -> Tensor:
     """All matrices of a stack, one below the other."""
     rows = matrices.graph.operand([-1], TensorProto.INT64)
     return matrices.op("Reshape", rows.op("Concat", matrices.dims(matrices.rank - 1), axis=0))
