@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,8 @@ from numpy.typing import NDArray
 from mollikit.estimators.answers import answers
 from mollikit.estimators.base import Setting
 from mollikit.estimators.tallies import tally_of_points
-from mollikit.estimators.weights import WeightPerturbation
+from mollikit.estimators.weights import ModelGroup, WeightPerturbation
 from mollikit.moments import Tally
-from mollikit.oracles import GradientOracle
 from mollikit.pointsets import Normals, PointSet, Uniforms
 from mollikit.samplers import Sampler
 
@@ -88,34 +86,44 @@ class NestedTask:
 
     def __call__(self, start: int, stop: int) -> Tally:
         s, p = self.setting, self.setting.perturbation
-        per_model = s.group_size // self.weights.group_size
+        per_model = s.inputs_per_model
+        assert per_model is not None
         steps = np.zeros(((stop - start) * s.group_size, 0), p.base.dtype)
         if p.dimension:
             steps = p.steps(s.key.groups(s.sampler, start, stop, p.shape, p.base.dtype, p.view))
         importance = p.weights(steps)
         gradients: list[NDArray[Any]] = []
-        values: list[NDArray[Any] | None] = []
-        for number, oracle in enumerate(self._models(start, stop)):
-            own = steps[number * per_model : (number + 1) * per_model]
-            rows = min(self.rows, per_model)
-            for first in range(0, per_model, rows):
-                part = own[first : first + rows]
-                value, gradient = answers(s, oracle, part, rows)
-                gradients.append(gradient[: len(part)])
-                values.append(None if value is None else value[: len(part)])
-        told = [value for value in values if value is not None]
+        values: list[NDArray[Any]] = []
+        weights, inner, number = s.oracle.weights, min(self.rows, per_model), 0
+        for group in range(start, stop):
+            models = self.weights.group(weights, s.key, group)
+            for member in range(self.weights.group_size):
+                own = steps[number * per_model : (number + 1) * per_model]
+                self._ask(models, member, own, inner, gradients, values)
+                number += 1
         return tally_of_points(
             s,
             start,
             stop,
             np.concatenate(gradients),
-            np.concatenate(told) if len(told) == len(values) else None,
+            np.concatenate(values) if len(values) == len(gradients) else None,
             importance,
         )
 
-    def _models(self, start: int, stop: int) -> Iterator[GradientOracle]:
-        oracle = self.setting.oracle
-        weights = oracle.weights
-        for group in range(start, stop):
-            for model in self.weights.models(weights, self.setting.key, group):
-                yield oracle.reweighted(model)
+    def _ask(
+        self,
+        models: ModelGroup,
+        member: int,
+        steps: NDArray[Any],
+        rows: int,
+        gradients: list[NDArray[Any]],
+        values: list[NDArray[Any]],
+    ) -> None:
+        """Ask one model, which is forgotten before the next is drawn."""
+        oracle = self.setting.oracle.reweighted(models.model(member))
+        for first in range(0, len(steps), rows):
+            part = steps[first : first + rows]
+            value, gradient = answers(self.setting, oracle, part, rows)
+            gradients.append(gradient[: len(part)])
+            if value is not None:
+                values.append(value[: len(part)])

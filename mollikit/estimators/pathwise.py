@@ -131,7 +131,7 @@ class Pathwise(Estimator):
     def _probe(self, setting: Setting, points: Any, held: Held) -> None:
         oracle = setting.oracle
         if setting.weights is not None:
-            oracle = oracle.reweighted(next(setting.weights.models(oracle.weights, setting.key, 0)))
+            oracle = oracle.reweighted(setting.weights.group(oracle.weights, setting.key, 0).model(0))
         oracle.value_and_gradient(points, **held)
 
     def _task(self, setting: Setting, rows: int) -> Task:

@@ -95,21 +95,13 @@ class WeightPerturbation:
         """Models in an independent group."""
         return self.sampler.group_size(self.size)
 
-    def models(self, weights: Mapping[str, Array], key: Key, group: int) -> Iterator[dict[str, Array]]:
-        """Draw a group of models, one at a time: the weights that move, by name.
+    def group(self, weights: Mapping[str, Array], key: Key, group: int) -> ModelGroup:
+        """Return a group of models around these weights.
 
-        They depend on the seed, the name and the group, and not on the item: all rows of a batch see the same
-        models.
+        They depend on the seed, the names and the group, and not on the item: all rows of a batch see the
+        same models.
         """
-        count = self.group_size
-        whole = count > 1 and count * self.size <= _HELD
-        held = {name: self._points(weights[name], name, law, key, group) for name, law in self.laws if whole}
-        for member in range(count):
-            model = {}
-            for name, law in self.laws:
-                points = held[name] if whole else self._points(weights[name], name, law, key, group)
-                model[name] = _moved(weights[name], law, type(points)(points.values[0, member]))
-            yield model
+        return ModelGroup(self, weights, key, group)
 
     def digest(self, weights: Mapping[str, Array]) -> str:
         """Sha256 of the names, values and widths of the weights that move, in hexadecimal."""
@@ -120,9 +112,39 @@ class WeightPerturbation:
             digest.update(law.widths(weights[name]).tobytes())
         return digest.hexdigest()
 
-    def _points(self, values: Array, name: str, law: Law, key: Key, group: int) -> PointSet:
-        dtype, view = np.promote_types(values.dtype, np.float32), law.at(values).view
-        return key.of_weights(self.sampler, name, group, values.shape or (1,), dtype, view)
+
+class ModelGroup:
+    """Models drawn together, to be had one at a time; the points that they share are held if they fit."""
+
+    def __init__(
+        self, perturbation: WeightPerturbation, weights: Mapping[str, Array], key: Key, group: int
+    ) -> None:
+        self._perturbation, self._weights, self._key, self._group = perturbation, weights, key, group
+        self._fits = 1 < perturbation.group_size <= _HELD // perturbation.size
+        self._held: dict[str, PointSet] = {}
+
+    def model(self, member: int) -> dict[str, Array]:
+        """Weights of one of them, by name: those that move."""
+        return {
+            name: _moved(self._weights[name], law, self._points(name, law), member)
+            for name, law in self._perturbation.laws
+        }
+
+    def _points(self, name: str, law: Law) -> PointSet:
+        if name in self._held:
+            return self._held[name]
+        values = self._weights[name]
+        points = self._key.of_weights(
+            self._perturbation.sampler,
+            name,
+            self._group,
+            values.shape or (1,),
+            np.promote_types(values.dtype, np.float32),
+            law.at(values).view,
+        )
+        if self._fits:
+            self._held[name] = points
+        return points
 
 
 def _chosen(names: list[str], laws: WeightLaws) -> Iterator[tuple[str, Law]]:
@@ -159,17 +181,17 @@ def _checked(name: str, weights: Array) -> NDArray[Any]:
     return values
 
 
-def _moved(values: Array, law: Law, points: PointSet) -> Array:
-    """Return one tensor, moved by these points of its own shape."""
+def _moved(values: Array, law: Law, drawn: PointSet, member: int) -> Array:
+    """Return one tensor, moved by one of the points of a group (1, group_size, *shape)."""
     widths, draws = law.widths(values), law.at(values)
-    exact = np.promote_types(values.dtype, np.float32)
-    moving = widths > 0
-    if moving.all():
-        steps = draws.displacements(type(points)(points.values.reshape(1, -1)))
-        moved = steps.reshape(values.shape).astype(exact, copy=False) * widths.astype(exact)
-        moved += values
-    else:
-        steps = draws.displacements(type(points)(points.values.reshape(values.shape)[moving][None]))
-        moved = values.astype(exact)
-        moved[moving] += steps[0].astype(exact, copy=False) * widths[moving].astype(exact)
-    return np.asarray(moved, values.dtype)
+    exact, moving = np.promote_types(values.dtype, np.float32), widths > 0
+    all_move = moving.all()
+    points = drawn.values[0, member].reshape(values.shape)
+    steps = draws.displacements(type(drawn)((points if all_move else points[moving]).reshape(1, -1)))[0]
+    # Single precision holds the product; the sum rounds to the weights' own dtype.
+    steps = steps.astype(exact, copy=False) * (widths if all_move else widths[moving]).ravel().astype(exact)
+    if all_move:
+        return np.asarray(values + steps.reshape(values.shape), values.dtype)
+    moved = values.copy()
+    moved[moving] = values[moving] + steps
+    return moved
