@@ -8,99 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from mollikit.atomic import replacing
 from mollikit.layout import Layout, Leaf
+from mollikit.measurement import Measurement
 from mollikit.moments import Moments, SecondMoments, Tally
 
 _FORMAT = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """An estimate with its error bar: of a view of the gradient, or of the model's smoothed value.
-
-    Attributes
-    ----------
-    value, standard_error : ndarray, or mapping of them by input name
-        Of one shape.
-    degrees_of_freedom : int
-        Of the standard error: independent groups less one.
-    relative_error : float
-        L2 error over L2 norm, as estimated; infinite where nothing is resolved yet.
-    """
-
-    moments: Moments
-    layout: Layout | None = None
-
-    @property
-    def value(self) -> Any:
-        return self._formed(self.moments.mean)
-
-    @property
-    def standard_error(self) -> Any:
-        return self._formed(self.moments.standard_error)
-
-    @property
-    def degrees_of_freedom(self) -> int:
-        return self.moments.n - 1
-
-    @property
-    def relative_error(self) -> float:
-        return self.moments.relative_error
-
-    @property
-    def mean_square(self) -> Positive:
-        """Mean square over the points; see ``Pathwise(second_moments=True)``."""
-        return Positive(self._second.mean_square, self.layout)
-
-    @property
-    def variance(self) -> Positive:
-        """Variance over the points, without bias, its error by the jackknife over groups."""
-        return Positive(self._second.variance, self.layout)
-
-    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
-        """Confidence interval of each coordinate, by Student's t for the groups there are: (low, high).
-
-        Parameters
-        ----------
-        level : float
-            Share of the truths that such intervals cover, in (0, 1).
-        """
-        low, high = self._interval(_student(level, self.degrees_of_freedom) * self.moments.standard_error)
-        return self._formed(low), self._formed(high)
-
-    def _interval(self, half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self.moments.mean - half, self.moments.mean + half
-
-    def _formed(self, flat: NDArray[np.float64]) -> Any:
-        return flat if self.layout is None else self.layout.unflatten(flat)
-
-    @property
-    def _second(self) -> SecondMoments:
-        if not isinstance(self.moments, SecondMoments):
-            raise AttributeError(
-                "second moments were not asked for: they are streamed by Pathwise(..., second_moments=True)"
-            )
-        return self.moments
-
-
-@dataclass(frozen=True, eq=False)
-class Positive(Measurement):
-    """A mean square or a variance: intervals are taken on the logarithm, where its law is less skewed.
-
-    The ends are value * exp(-/+ t * standard_error / value), by the delta method; at few groups they cover
-    more of the truths than value -/+ t * standard_error does, and they are never negative.
-    """
-
-    def _interval(self, half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        value = self.moments.mean
-        low, high = super()._interval(half)
-        positive = value > 0  # importance weights can leave a variance that is not
-        factor = np.exp(np.divide(half, value, out=np.zeros_like(value), where=positive))
-        with np.errstate(invalid="ignore"):
-            return np.where(positive, value / factor, low), np.where(positive, value * factor, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,14 +138,20 @@ class Estimate:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to an ``.npz`` file, whole or not at all."""
+        with replacing(path) as file:
+            arrays: dict[str, Any] = {"about": np.array(json.dumps(self._about())), **self._arrays()}
+            np.savez(file, **arrays)
+
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
         tallied = {"gradient": self.tally.gradient, **{f"view.{k}": m for k, m in self.tally.views.items()}}
         if self.tally.output is not None:
             tallied["output"] = self.tally.output
-        arrays = {f"{name}.{part}": getattr(m, part) for name, m in tallied.items() for part in m.parts()}
-        leaves = [asdict(leaf) | {"dtype": leaf.dtype.str} for leaf in self.layout.leaves]
-        about = {
+        return {f"{name}.{part}": getattr(m, part) for name, m in tallied.items() for part in m.parts()}
+
+    def _about(self) -> dict[str, Any]:
+        return {
             "format": _FORMAT,
-            "leaves": leaves,
+            "leaves": [asdict(leaf) | {"dtype": leaf.dtype.str} for leaf in self.layout.leaves],
             "n_groups": self.n_groups,
             "group_size": self.group_size,
             "seconds": self.seconds,
@@ -239,8 +159,6 @@ class Estimate:
             "partial": self.partial,
             "provenance": self.provenance,
         }
-        with replacing(path) as file:
-            np.savez(file, about=np.array(json.dumps(about)), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Estimate:
@@ -253,38 +171,39 @@ class Estimate:
         ValueError
             If it is not a saved estimate.
         """
+        from mollikit.strata import Stratified
+
         with open(path, "rb") as file:
             try:
                 stored = np.load(file, allow_pickle=False)
                 about = json.loads(str(stored["about"]))
                 if about["format"] != _FORMAT:
                     raise ValueError(f"it has format {about['format']}, and this version reads {_FORMAT}")
-                names = [name.removesuffix(".mean") for name in stored.files if name.endswith(".mean")]
-                kind = SecondMoments if "gradient.square" in stored.files else Moments
-                moments = {
-                    name: kind(about["n_groups"], **{part: stored[f"{name}.{part}"] for part in kind.parts()})
-                    for name in names
-                }
-                leaves = tuple(
-                    Leaf(
-                        leaf["name"],
-                        tuple(leaf["shape"]),
-                        np.dtype(leaf["dtype"]),
-                        leaf["start"],
-                        leaf["stop"],
-                    )
-                    for leaf in about["leaves"]
-                )
-                gradient, output = moments.pop("gradient"), moments.pop("output", None)
+                arrays = {name: stored[name] for name in stored.files if name != "about"}
+                return (Stratified if "strata" in about else Estimate)._of(about, arrays)
             except Exception as error:
                 raise ValueError(
                     f"{os.fspath(path)!r} is not an estimate that Estimate.save wrote "
                     f"({type(error).__name__})"
                 ) from error
-        views = {name.removeprefix("view."): m for name, m in moments.items()}
-        return cls(
-            Tally(gradient, views, output),
-            Layout(leaves),
+
+    @classmethod
+    def _of(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Estimate:
+        names = [name.removesuffix(".mean") for name in arrays if name.endswith(".mean")]
+        kind = SecondMoments if "gradient.square" in arrays else Moments
+        moments = {
+            name: kind(about["n_groups"], **{part: arrays[f"{name}.{part}"] for part in kind.parts()})
+            for name in names
+        }
+        gradient, output = moments.pop("gradient"), moments.pop("output", None)
+        return Estimate(
+            Tally(gradient, {name.removeprefix("view."): m for name, m in moments.items()}, output),
+            Layout(
+                tuple(
+                    Leaf(**leaf | {"shape": tuple(leaf["shape"]), "dtype": np.dtype(leaf["dtype"])})
+                    for leaf in about["leaves"]
+                )
+            ),
             about["group_size"],
             about["seconds"],
             about["stopped"],
@@ -312,12 +231,6 @@ class Estimate:
         from mollikit.notebook import estimate_png
 
         return estimate_png(self)
-
-
-def _student(level: float, degrees_of_freedom: int) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r}: the level of an interval lies between 0 and 1, such as 0.95")
-    return float(stdtrit(degrees_of_freedom, (1 + level) / 2))
 
 
 def _percent(error: float) -> str:
