@@ -95,4 +95,60 @@ class AffineGrid(OpRun):
         return (grid.numpy(),)
 
 
-OPERATORS = [AffineGrid, ConvTranspose, LRN, LpNormalization, MeanVarianceNormalization, GroupNormalization]
+class GridSample(OpRun):
+    """onnx's coordinates are of float32, and its cubic mode has a border of its own."""
+
+    def _run(
+        self, x: np.ndarray, grid: np.ndarray, align_corners: int, mode: str, padding_mode: str
+    ) -> tuple[np.ndarray]:
+        names = {"linear": "bilinear", "cubic": "bicubic"}
+        given = torch.from_numpy(x), torch.from_numpy(grid)
+        mode = names.get(mode, mode)
+        return (torch.nn.functional.grid_sample(*given, mode, padding_mode, bool(align_corners)).numpy(),)
+
+
+class DeformConv(OpRun):
+    """onnx's coordinates are of float32."""
+
+    def _run(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        offset: np.ndarray,
+        bias: Any = None,
+        mask: Any = None,
+        **given: Any,
+    ) -> tuple[np.ndarray]:
+        n, channels, *picture = x.shape
+        outputs, per_group, *kernel = w.shape
+        shared, each = given["offset_group"] or 1, outputs // (given["group"] or 1)
+        steps, dilations = (given[name] or [1, 1] for name in ("strides", "dilations"))
+        pads = given["pads"] or [0] * 4
+        sizes = offset.shape[2:]
+        offset = offset.reshape(n, shared, *kernel, 2, *sizes)
+        mask = np.ones(offset[:, :, :, :, 0].shape) if mask is None else mask
+        mask = mask.reshape(n, shared, *kernel, *sizes)
+        y = np.zeros((n, outputs, *sizes))
+        places = np.indices(sizes).astype(float)
+        for e, c, *tap in np.ndindex(n, channels, *kernel):
+            where = (e, c * shared // channels, *tap)
+            u, v = (offset[where][k] + places[k] * steps[k] + tap[k] * dilations[k] - pads[k] for k in (0, 1))
+            read = sum(
+                x[e, c, i, j] * np.maximum(1 - abs(u - i), 0) * np.maximum(1 - abs(v - j), 0)
+                for i, j in np.ndindex(*picture)
+            )
+            own = slice(c // per_group * each, (c // per_group + 1) * each)
+            y[e, own] += w[own, c % per_group, *tap][:, None, None] * mask[where] * read
+        return (y if bias is None else y + bias.reshape(-1, 1, 1),)
+
+
+OPERATORS = [
+    DeformConv,
+    GridSample,
+    AffineGrid,
+    ConvTranspose,
+    LRN,
+    LpNormalization,
+    MeanVarianceNormalization,
+    GroupNormalization,
+]

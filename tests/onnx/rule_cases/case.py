@@ -14,6 +14,7 @@ class Case:
     """A use of an operator.
 
     Integer inputs arrive at run time where the sizes are symbolic, except those whose places are ``fixed``.
+    Gradients are with respect to all float inputs but those whose places are ``held``.
     """
 
     op_type: str
@@ -22,6 +23,7 @@ class Case:
     n_outputs: int = 1
     opset: int = 20
     fixed: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         shapes = ",".join(
@@ -37,9 +39,10 @@ def case(
     n_outputs: int = 1,
     opset: int = 20,
     fixed: tuple[int, ...] = (),
+    held: tuple[int, ...] = (),
     **attributes: Any,
 ) -> Case:
-    return Case(op_type, inputs, attributes, n_outputs, opset, fixed)
+    return Case(op_type, inputs, attributes, n_outputs, opset, fixed, held)
 
 
 def ints(*values: int) -> np.ndarray:
