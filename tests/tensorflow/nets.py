@@ -30,7 +30,7 @@ def mlp(dtype="float32"):
     w = _weights(models.mlp())
     net = keras.Sequential(
         [
-            keras.Input((6,), dtype=dtype, name="x"),
+            keras.Input((6,), dtype="float32" if dtype.startswith("mixed") else dtype, name="x"),
             layers.Dense(16, activation="tanh", dtype=dtype, name="first"),
             layers.Dense(5, dtype=dtype, name="second"),
         ],
