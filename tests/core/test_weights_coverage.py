@@ -21,12 +21,12 @@ SAMPLERS = (mk.Independent(), mk.Antithetic(), mk.Recentred(4))
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 seeds_and_slack = pytest.mark.parametrize(
-    ("seeds", "sure"), [(300, 4.0), pytest.param(5000, 1.0, marks=pytest.mark.full)]
+    ("seeds", "sure"), [(250, 4.0), pytest.param(5000, 1.0, marks=pytest.mark.full)]
 )
 
 
-def runs(sampler, budget, seeds, **options):
-    smooth = mk.Pathwise(KERNEL, weights=LAW, weights_sampler=sampler, **options)
+def runs(models, budget, seeds, **options):
+    smooth = mk.Pathwise(KERNEL, weights=LAW, weights_sampler=models, **options)
     return (smooth.estimate(amplitudes(), X, budget=budget, rng=seed) for seed in range(seeds))
 
 
