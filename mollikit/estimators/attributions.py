@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mollikit.oracles import Anchored, Array, GradientOracle, named
+from mollikit.oracles import Anchored, Array, GradientOracle, Reweightable, named
 
 
 @runtime_checkable
@@ -47,6 +47,17 @@ class PerSample(ABC):
         if not isinstance(self.oracle, Anchored):
             return self
         return replace(self, oracle=self.oracle.anchored(inputs, **held))
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """Those of the model; empty where it shows none."""
+        return self.oracle.weights if isinstance(self.oracle, Reweightable) else {}
+
+    def reweighted(self, weights: Mapping[str, Array]) -> Self:
+        """Return the attribution of the model with other weights."""
+        if not isinstance(self.oracle, Reweightable):
+            raise ValueError(f"{named(self.oracle)} shows no weights that could be replaced")
+        return replace(self, oracle=self.oracle.reweighted(weights))
 
     def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
         """Values (m,), or None, and attributions of the m points."""
