@@ -1,10 +1,11 @@
 """Gradients of ONNX models as plain ONNX models, for any runtime."""
 
 from mollikit_onnx.errors import ModelError, OpsetError, UnknownTensorError, UnsupportedOperatorError
+from mollikit_onnx.files import WrittenGradient, write_vjp
 from mollikit_onnx.mean_gates import MeanGates
 from mollikit_onnx.oracle import OnnxOracle
 from mollikit_onnx.pruning import pruned
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import expansion, rule
 from mollikit_onnx.reverse import vjp
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "OpsetError",
     "UnknownTensorError",
     "UnsupportedOperatorError",
+    "WrittenGradient",
+    "expansion",
     "pruned",
     "rule",
     "vjp",
+    "write_vjp",
 ]

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
-from onnx import checker, external_data_helper
+from onnx import checker, external_data_helper, helper
 
 from mollikit_onnx.errors import ModelError
+from mollikit_onnx.folding import SMALL
+from mollikit_onnx.pruning import subgraphs
 
+# Elements in a byte.
+_PACKED: dict[int, int] = {
+    onnx.TensorProto.INT4: 2,
+    onnx.TensorProto.UINT4: 2,
+    onnx.TensorProto.FLOAT4E2M1: 2,
+}
 # Protobuf's limit on one message, and so on a model handed to ONNX Runtime in memory.
 _LARGEST_MESSAGE = 2**31 - 1
 
@@ -49,6 +59,45 @@ def load_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx
     if isinstance(source, bytes):
         return _with_data_inside(_parsed(source, "the bytes given"), name="the bytes given", folder=None)
     path = Path(source)
+    return _with_data_inside(_read(path), name=f"{os.fspath(path)!r}", folder=path.parent)
+
+
+def load_structure(path: Path) -> onnx.ModelProto:
+    """Load a model file, but leave large weights in their data files: they are checked, not read.
+
+    Raises
+    ------
+    ModelFileError
+        As in `load_model`, but for the limit of 2 GB.
+    """
+    model, name, folder = _read(path), f"{os.fspath(path)!r}", path.parent
+    large = set()
+    for tensor in model.graph.initializer:
+        if external_data_helper.uses_external_data(tensor) and math.prod(tensor.dims) > SMALL:
+            external_range(tensor, name, folder)
+            large.add(tensor.name)
+    try:
+        for tensor in _tensors(model.graph):
+            if external_data_helper.uses_external_data(tensor) and tensor.name not in large:
+                external_data_helper.load_external_data_for_tensor(tensor, os.fspath(folder))
+    except (checker.ValidationError, ValueError, OSError) as error:
+        raise _unusable(name, error) from error
+    return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph: its weights, those of the graphs inside it, and those in attributes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from _tensors(inner)
+
+
+def _read(path: Path) -> onnx.ModelProto:
     name = f"{os.fspath(path)!r}"
     try:
         content = path.read_bytes()
@@ -60,7 +109,7 @@ def load_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx
         ) from None
     except OSError as error:
         raise ModelFileError(f"{name} cannot be read: {error.strerror}") from error
-    return _with_data_inside(_parsed(content, name), name=name, folder=path.parent)
+    return _parsed(content, name)
 
 
 def _parsed(content: bytes, name: str) -> onnx.ModelProto:
@@ -106,10 +155,7 @@ def _with_data_inside(model: onnx.ModelProto, *, name: str, folder: Path | None)
             # tensors inside attributes and subgraphs too.
             external_data_helper.load_external_data_for_model(model, os.fspath(folder))
         except (checker.ValidationError, ValueError, OSError) as error:
-            raise ModelFileError(
-                f"The external data of {name} cannot be used: {error}. Keep whole, regular data files "
-                "inside the model's folder"
-            ) from error
+            raise _unusable(name, error) from error
     try:
         if model.ByteSize() > _LARGEST_MESSAGE:
             raise _too_large(name, f"{model.ByteSize() / 1e9:.1f} GB")
@@ -118,10 +164,17 @@ def _with_data_inside(model: onnx.ModelProto, *, name: str, folder: Path | None)
     return model
 
 
-def _external_size(tensor: onnx.TensorProto, name: str, folder: Path) -> int:
+def external_path(tensor: onnx.TensorProto, name: str, folder: Path) -> Path:
+    """Return the data file of a tensor, which lies in the model's folder, links followed.
+
+    Raises
+    ------
+    ModelFileError
+        It does not, or is missing.
+    """
     info = {entry.key: entry.value for entry in tensor.external_data}
     location = info.get("location", "")
-    path = folder / location
+    path: Path = folder / location
     if not location or not path.resolve().is_relative_to(folder.resolve()):
         raise ModelFileError(
             f"{name} asks for data outside its folder: tensor {tensor.name!r} at {location!r}. If you trust "
@@ -132,8 +185,46 @@ def _external_size(tensor: onnx.TensorProto, name: str, folder: Path) -> int:
             f"{name} needs the external data file {location!r} (for tensor {tensor.name!r}), which is not in "
             f"{os.fspath(folder)!r}: put it beside the model"
         )
-    length = info.get("length", "")
-    return int(length) if length.isdecimal() else path.stat().st_size
+    return path
+
+
+def external_range(tensor: onnx.TensorProto, name: str, folder: Path) -> tuple[Path, int, int]:
+    """Return the data file of a large tensor, and where in it the tensor begins and how long it is.
+
+    Raises
+    ------
+    ModelFileError
+        The file is not there, or does not hold what the tensor claims.
+    """
+    path = external_path(tensor, name, folder)
+    info = {entry.key: entry.value for entry in tensor.external_data}
+    offset, length = (info.get(key, "0") for key in ("offset", "length"))
+    width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    claimed = math.prod(tensor.dims) * width
+    if tensor.data_type in _PACKED:
+        claimed = -(-math.prod(tensor.dims) // _PACKED[tensor.data_type])
+    begin = int(offset) if offset.isdecimal() else -1
+    given = int(length) if length.isdecimal() and int(length) else claimed
+    if begin < 0 or given != claimed or begin + claimed > path.stat().st_size:
+        raise ModelFileError(
+            f"{name}: tensor {tensor.name!r} of shape {tuple(tensor.dims)} needs {claimed} bytes, which the "
+            f"file {path.name!r} of {path.stat().st_size} bytes does not hold at {offset} (length {length}): "
+            "download or export the model again"
+        )
+    return path, begin, claimed
+
+
+def _external_size(tensor: onnx.TensorProto, name: str, folder: Path) -> int:
+    size = external_path(tensor, name, folder).stat().st_size
+    length = {entry.key: entry.value for entry in tensor.external_data}.get("length", "")
+    return int(length) if length.isdecimal() else size
+
+
+def _unusable(name: str, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"The external data of {name} cannot be used: {error}. Keep whole, regular data files inside the "
+        "model's folder"
+    )
 
 
 def _too_large(name: str, size: str) -> ModelFileError:

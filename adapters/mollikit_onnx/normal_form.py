@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import (
     ModelProto,
@@ -19,11 +19,12 @@ from onnx import (
 )
 
 from mollikit_onnx.activity import active_path, has_rule
-from mollikit_onnx.errors import OpsetError
+from mollikit_onnx.conversion import mended
+from mollikit_onnx.errors import ModelError, OpsetError
 from mollikit_onnx.expansions import standardised
 from mollikit_onnx.folding import SMALL, folded
 from mollikit_onnx.functions import alike, expanded, inlined
-from mollikit_onnx.pruning import all_nodes, names_made, without_weights
+from mollikit_onnx.pruning import all_nodes, names_made, subgraphs, without_weights
 from mollikit_onnx.registry import is_constant_by_law
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
@@ -34,8 +35,9 @@ LOWEST_IR, HIGHEST_IR = 8, 13
 _CEIL_OPSET = 22
 # From these versions on, onnxruntime finds neither a kernel nor the body of an operator.
 _WITHOUT_KERNEL = {"Swish": 25}
-# Function bodies within function bodies.
+# Function bodies within function bodies, and graphs within graphs.
 DEEPEST_BODY = 8
+DEEPEST_GRAPH = 16
 _UNKNOWN = TypeProto()
 
 
@@ -63,20 +65,23 @@ class NormalForm:
     values: dict[str, NDArray[Any]]
 
 
-def normal_form(model: ModelProto, wrt: Collection[str], of: Collection[str]) -> NormalForm:
+def normal_form(
+    model: ModelProto, wrt: Collection[str], of: Collection[str], opset: int | None = None
+) -> NormalForm:
     """Bring a model to its normal form; ``wrt`` and ``of`` are variables, never constants."""
     variables = {*wrt, *of}
+    _check_depth(model)
     skeleton, weights = _separated(model)
     skeleton = inlined(skeleton)
     for node in all_nodes(skeleton.graph):
         # The default domain has two spellings.
         node.domain = "" if node.domain == "ai.onnx" else node.domain
-    skeleton = _at_known_opset(_without_foreign(skeleton))
+    skeleton = _at_known_opset(_without_foreign(skeleton), opset)
     # The weights stand in as inputs, so what comes back may hold small ones that a pass has added.
     weights.update((w.name, w) for w in skeleton.graph.initializer)
     overridable = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
     values = {
-        name: numpy_helper.to_array(weight)
+        name: _array(weight)
         for name, weight in weights.items()
         if name not in variables and name not in overridable and _is_small(weight)
     }
@@ -154,12 +159,29 @@ def _opset(model: ModelProto) -> int:
     return int(version or HIGHEST_OPSET)
 
 
+def _check_depth(model: ModelProto) -> None:
+    graphs = [model.graph]
+    for _ in range(DEEPEST_GRAPH + 1):
+        graphs = [inner for graph in graphs for node in graph.node for inner in subgraphs(node)]
+    if graphs:
+        raise ModelError(f"the model has graphs within graphs more than {DEEPEST_GRAPH} deep: export it flat")
+
+
 def _rounds_up(node: NodeProto) -> bool:
     return any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
 
 
 def _is_small(weight: TensorProto) -> bool:
-    return int(np.prod(weight.dims)) <= SMALL and weight.data_location != TensorProto.EXTERNAL
+    return math.prod(weight.dims) <= SMALL and weight.data_location != TensorProto.EXTERNAL
+
+
+def _array(weight: TensorProto) -> NDArray[Any]:
+    try:
+        return numpy_helper.to_array(weight)
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"initializer {weight.name!r} of shape {tuple(weight.dims)} does not hold its elements: {error}"
+        ) from error
 
 
 def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
@@ -167,6 +189,8 @@ def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
     weights = {weight.name: weight for weight in model.graph.initializer}
     declared = {value.name for value in model.graph.input}
     for name, weight in weights.items():
+        if any(size < 0 for size in weight.dims):
+            raise ModelError(f"initializer {name!r} has the impossible shape {tuple(weight.dims)}")
         if _is_small(weight):
             skeleton.graph.initializer.add().CopyFrom(weight)
         elif name not in declared:
@@ -176,12 +200,16 @@ def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
     return skeleton, weights
 
 
-def _at_known_opset(model: ModelProto) -> ModelProto:
+def _at_known_opset(model: ModelProto, asked: int | None) -> ModelProto:
     version = _opset(model)
     lowest = _CEIL_OPSET if any(_rounds_up(node) for node in model.graph.node) else LOWEST_OPSET
-    if lowest <= version <= HIGHEST_OPSET:
+    if asked is not None and not lowest <= asked <= HIGHEST_OPSET:
+        raise OpsetError(
+            f"opset {asked} is not one of those from {lowest} to {HIGHEST_OPSET} that this model can have"
+        )
+    wanted = asked or min(max(version, lowest), HIGHEST_OPSET)
+    if version == wanted:
         return model
-    wanted = lowest if version < lowest else HIGHEST_OPSET
     if version > wanted and alike(model.graph, {"": version}, {"": wanted}):
         # Newer versions that only take more types.
         for opset in model.opset_import:
@@ -199,4 +227,4 @@ def _at_known_opset(model: ModelProto) -> ModelProto:
     if lowest != _CEIL_OPSET:
         converted.graph.value_info.extend(model.graph.value_info)
     converted.graph.output.extend(model.graph.output)
-    return converted
+    return mended(converted, model, version)

@@ -38,7 +38,12 @@ _ON_CODES = frozenset(
 
 
 def vjp(
-    model: ModelProto, wrt: Sequence[str], of: Sequence[str], *, straight_through: bool = False
+    model: ModelProto,
+    wrt: Sequence[str],
+    of: Sequence[str],
+    *,
+    opset: int | None = None,
+    straight_through: bool = False,
 ) -> ModelProto:
     """Reverse-mode gradient of an ONNX model, as an ONNX model.
 
@@ -56,6 +61,9 @@ def vjp(
         Tensors to differentiate with respect to: inputs, initializers or intermediate ones.
     of : sequence of str
         Tensors to differentiate: outputs or intermediate ones.
+    opset : int, optional
+        Version of the default operator set of the new model, from 18 to 26; by default that of the model,
+        brought into this range.
     straight_through : bool
         Whether quantisation may lie between them: the derivative of its rounding, which is zero almost
         everywhere, is then taken as 1 in the range of the integers and 0 outside. By default such a model
@@ -94,7 +102,7 @@ def vjp(
     """
     load_rules()
     wrt, of = list(dict.fromkeys(wrt)), list(dict.fromkeys(of))
-    form = normal_form(model, wrt, of)
+    form = normal_form(model, wrt, of, opset)
     _check_names(form, wrt, of)
     source = form.model.graph
     opsets = {opset.domain: opset.version for opset in form.model.opset_import}

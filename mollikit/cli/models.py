@@ -34,7 +34,21 @@ def open_model(path: Path, target: int | tuple[int, ...] | str, providers: Seque
     ImportError
         If what the adapter needs is not installed.
     """
-    points = {point.name: point for point in entry_points(group=_GROUP)}
+    opened: ModelFile = adapter(path, _GROUP)(
+        path, target=target, **({"providers": providers} if providers else {})
+    )
+    return opened
+
+
+def adapter(path: Path, group: str) -> Any:
+    """Return what is registered under an entry point group for a kind of file or folder.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As in `open_model`.
+    """
+    points = {point.name: point for point in entry_points(group=group)}
     files = {f".{name}": point for name, point in points.items() if "." not in name}
     folders = {name: point for name, point in points.items() if "." in name}
     kind = path.suffix.lower()
@@ -47,12 +61,9 @@ def open_model(path: Path, target: int | tuple[int, ...] | str, providers: Seque
         raise ValueError(
             f"{str(path)!r} {what}, and the installed adapters open {', '.join(known) or 'nothing'}: "
             f"export the model to one of these, or install an adapter that registers {kind or 'a suffix'!r} "
-            f"under the entry point group {_GROUP!r}"
+            f"under the entry point group {group!r}"
         )
-    opened: ModelFile = _loaded(adapters[kind], kind)(
-        path, target=target, **({"providers": providers} if providers else {})
-    )
-    return opened
+    return _loaded(adapters[kind], kind)
 
 
 def fingerprint(path: Path) -> str:
