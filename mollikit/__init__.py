@@ -4,8 +4,9 @@ from mollikit import axioms, recipes
 from mollikit._version import __version__
 from mollikit.budgets import AbsoluteError, Budget, Evaluations, RelativeError, Seconds, StableRanking
 from mollikit.comparison import Comparison, ComparisonInterrupted, compare
-from mollikit.estimate import Estimate, Measurement
+from mollikit.estimate import Estimate
 from mollikit.estimators import (
+    Adaptive,
     Attribution,
     Basis,
     Columns,
@@ -16,6 +17,7 @@ from mollikit.estimators import (
     Pathwise,
     ScoreFunction,
     Secant,
+    Subspace,
     Superpixels,
 )
 from mollikit.function import FunctionOracle
@@ -38,6 +40,7 @@ from mollikit.kernels import (
     Uniform,
     from_density,
 )
+from mollikit.measurement import Measurement
 from mollikit.oracles import Anchored, GradientOracle, ModelFile, Reweightable, ValueOracle
 from mollikit.progress import Progress, ProgressBar
 from mollikit.samplers import (
@@ -49,11 +52,13 @@ from mollikit.samplers import (
     LocalBlocks,
     Orthogonal,
     Recentred,
+    RotatedSobol,
     Sampler,
     Sobol,
     WhitenedBlocks,
 )
 from mollikit.scales import OfMagnitude, OfRange, Scale, Width, WithinBounds
+from mollikit.strata import Stratified
 from mollikit.surrogates import (
     Audited,
     Bands,
@@ -71,6 +76,7 @@ from mollikit.views import ChannelSum, Input, Pool, View
 
 __all__ = [
     "AbsoluteError",
+    "Adaptive",
     "Anchored",
     "Antithetic",
     "Attribution",
@@ -125,6 +131,7 @@ __all__ = [
     "Recentred",
     "RelativeError",
     "Reweightable",
+    "RotatedSobol",
     "Sampler",
     "Scale",
     "ScoreFunction",
@@ -133,7 +140,9 @@ __all__ = [
     "Shrunk",
     "Sobol",
     "StableRanking",
+    "Stratified",
     "StudentT",
+    "Subspace",
     "Superpixels",
     "Surrogate",
     "SurrogateMap",

@@ -62,6 +62,10 @@ class Budget(ABC):
         """Return what looks at one run: the budget itself, unless it has to remember earlier looks."""
         return self
 
+    def left(self, evaluations: int, seconds: float) -> Budget:
+        """Return what is left of the budget after a part of a run; errors are asked of the rest alone."""
+        return self
+
     def limit(self, group_size: int) -> int | None:
         """Return the most groups that this budget allows, where that is known beforehand."""
         return None
@@ -100,6 +104,9 @@ class Evaluations(Budget):
     def reached(self, status: Status) -> Budget | None:
         group_size = status.n_evaluations // status.n_groups
         return self if status.n_groups >= self.limit(group_size) else None
+
+    def left(self, evaluations: int, seconds: float) -> Budget:
+        return Evaluations(max(1, self.n - evaluations))
 
     def limit(self, group_size: int) -> int:
         return int(self.n) // group_size
@@ -283,6 +290,9 @@ class Seconds(Budget):
             return None
         return self if status.seconds * (1 + 1 / status.n_blocks) > self.s else None
 
+    def left(self, evaluations: int, seconds: float) -> Budget:
+        return Seconds(max(1e-3, self.s - seconds))
+
     def deadline(self) -> float:
         return self.s
 
@@ -298,6 +308,9 @@ class FirstOf(Budget):
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.budgets))
+
+    def left(self, evaluations: int, seconds: float) -> Budget:
+        return FirstOf(tuple(budget.left(evaluations, seconds) for budget in self.budgets))
 
     def begun(self) -> Budget:
         return FirstOf(tuple(budget.begun() for budget in self.budgets))
@@ -326,3 +339,21 @@ def _check_view(budget: Budget, view: str | None, views: Collection[str]) -> Non
     if view is not None and view not in views:
         known = f"the views are {sorted(views)}" if views else "no views were given"
         raise ValueError(f"{budget}: there is no view {view!r}; {known}")
+
+
+def as_budget(budget: object) -> Budget:
+    """Return the budget itself, or ten seconds for None.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if budget is None:
+        return Seconds(10)
+    if not isinstance(budget, Budget):
+        raise TypeError(
+            f"budget={budget!r} is not a budget: give Evaluations(64), Seconds(10) or "
+            "RelativeError(0.1), or several of them joined by |"
+        )
+    return budget

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mollikit.atomic import replacing
 
 if TYPE_CHECKING:
-    from mollikit.estimate import Measurement
+    from mollikit.measurement import Measurement
 
 SIGNED = "RdBu_r"
 

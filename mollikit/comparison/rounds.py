@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mollikit.estimate import Estimate, Measurement
+from mollikit.estimate import Estimate
+from mollikit.measurement import Measurement
 
 Floats = NDArray[np.float64]
 # The whole map, among the quantities; the others are views by name.

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mollikit.budgets import Budget, Seconds
+from mollikit.budgets import Budget, as_budget
 from mollikit.engine.run import Outcome, Plan, Task, run
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
@@ -170,12 +170,7 @@ class Estimator(ABC):
         Interrupted
             On Ctrl-C, carrying the partial estimate.
         """
-        budget = Seconds(10) if budget is None else budget
-        if not isinstance(budget, Budget):
-            raise TypeError(
-                f"budget={budget!r} is not a budget: give Evaluations(64), Seconds(10) or "
-                "RelativeError(0.1), or several of them joined by |"
-            )
+        budget = as_budget(budget)
         setting = self._setting(oracle, inputs, held or {}, views or {}, budget, Key.of(rng))
         group_size, dimension = setting.group_size, setting.perturbation.dimension
         about = provenance(self, setting, budget)

@@ -9,6 +9,7 @@ from mollikit.samplers.lattice import Lattice
 from mollikit.samplers.local_blocks import LocalBlocks
 from mollikit.samplers.orthogonal import Orthogonal
 from mollikit.samplers.recentred import Recentred
+from mollikit.samplers.rotated_sobol import RotatedSobol
 from mollikit.samplers.sobol import Sobol
 from mollikit.samplers.whitened_blocks import WhitenedBlocks
 
@@ -21,6 +22,7 @@ __all__ = [
     "LocalBlocks",
     "Orthogonal",
     "Recentred",
+    "RotatedSobol",
     "Sampler",
     "Sobol",
     "WhitenedBlocks",

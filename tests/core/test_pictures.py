@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mollikit.estimate import Measurement
+from mollikit.measurement import Measurement
 from mollikit.moments import Moments
 from mollikit.pictures import channel_axis, error_map, is_image, panel, resolved_map, signed_map, summed
 
