@@ -1,4 +1,13 @@
+import os
+
 import pytest
+
+# TensorFlow reads these when it is imported. Its C++ side writes to standard error, which no filter of
+# Python sees; and twelve callers with a pool of threads each only wait for one another.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 _REASON = "a long sweep: run it with --full"
 

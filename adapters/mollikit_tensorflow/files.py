@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,14 +135,25 @@ class _Signature(SignatureSource):
                 "model.export(folder) or tf.saved_model.save(model, folder) writes it"
             )
         self._opened = folder.absolute(), signature
-        try:
-            self._loaded = tf.saved_model.load(str(folder))
-        except Exception as error:  # a damaged folder can make the reader raise nearly anything
-            raise ModelFileError(f"{str(folder)!r} is damaged, or of another TensorFlow: {error}") from error
+        self._loaded = _loaded(folder)
         super().__init__(_chosen(self._loaded.signatures, folder, signature), folder.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Signature, self._opened
+
+
+def _loaded(folder: Path) -> Any:
+    try:
+        return tf.saved_model.load(str(folder))
+    except Exception as error:  # a damaged folder can make the reader raise nearly anything
+        keras_2 = "_UserObject" in str(error)
+        if keras_2 and find_spec("tf_keras") is not None and "tf_keras" not in sys.modules:
+            import_module("tf_keras")  # which tells TensorFlow of the classes of Keras 2
+            return _loaded(folder)
+        what = "was saved by Keras 2, whose classes TensorFlow finds in tf_keras: pip install tf_keras"
+        raise ModelFileError(
+            f"{str(folder)!r} {what if keras_2 else 'is damaged, or of another TensorFlow'}: {error}"
+        ) from error
 
 
 def _chosen(signatures: Any, folder: Path, asked: str | None) -> Any:
