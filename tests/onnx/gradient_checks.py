@@ -105,6 +105,22 @@ def check_case(case: Case, *, symbolic: bool) -> None:
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-5 * max(1.0, np.abs(there).max(initial=0)))
 
 
+def check_linear(case: Case, *, symbolic: bool) -> None:
+    """The adjoint law of an operator that is linear in its first input, <g, A d> = <A' g, d>, in float32.
+
+    It needs no second implementation, so the runtime's own rounding of places and sizes does not matter.
+    """
+    feeds = {n: x.astype(np.float32) if x.dtype == np.float64 else x for n, x in drawn(case).items()}
+    model = one_node_model(case, drawn(case), np.float32, symbolic=symbolic)
+    (y,) = run_onnxruntime(model, feeds)
+    g = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
+    got, gradient = run_onnxruntime(vjp(model, ["x0"], ["y0"]), feeds | {"y0.cotangent": g})
+    np.testing.assert_allclose(got, y, rtol=0, atol=1e-6 * max(1.0, np.abs(y).max(initial=0)))
+    assert gradient.shape == feeds["x0"].shape
+    scale = max(1.0, float(np.linalg.norm(g) * np.linalg.norm(y)))
+    np.testing.assert_allclose(np.vdot(gradient, feeds["x0"]), np.vdot(g, y), rtol=0, atol=1e-5 * scale)
+
+
 def assert_directional(
     forward: ReferenceEvaluator,
     feeds: Mapping[str, np.ndarray],

@@ -44,6 +44,8 @@ def conv_transpose(node: Node, g: Tensor) -> Sent:
 def _of_output(node: Node, g: Tensor) -> tuple[Windows, Tensor]:
     """Windows over the output, and g, which has the pads already where these are known at run time only."""
     windows, size = Windows.written(node), node.attribute("output_shape")
+    if size is not None and node.y.rank != node.x.rank:
+        node.refuse("onnx infers a wrong shape where output_shape is below the input's sizes; give the pads")
     auto, extra = node.attribute("auto_pad"), node.attribute("output_padding") or [0] * len(windows.kernel)
     reach = [a + b for a, b in zip(windows.reach, extra, strict=True)]
     if size is None and auto in ("NOTSET", "VALID"):
@@ -51,8 +53,11 @@ def _of_output(node: Node, g: Tensor) -> tuple[Windows, Tensor]:
     if size is None:
         # The sizes are multiplied by the strides.
         pads = [r - stride for r, stride in zip(reach, windows.strides, strict=True)]
-        if min(pads) < 0:
-            node.refuse(f"auto_pad {auto} with a kernel shorter than its stride, where runtimes disagree")
+        if min(pads) < 0 or any(extra):
+            node.refuse(
+                f"auto_pad {auto} with output_padding or a kernel shorter than its stride has a "
+                "size on which onnx and onnxruntime do not agree; write the pads down"
+            )
         return windows.padded_by(pads, upper=auto == "SAME_UPPER"), g
     behind = [r - stride - n for r, stride, n in zip(reach, windows.strides, size, strict=True)]
     total = (node.x.dims(2).op("Mul", windows.strides).op("Add", behind)).op("Max", 0)

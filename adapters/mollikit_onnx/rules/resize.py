@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -24,6 +25,8 @@ def resize(node: Node, g: Tensor) -> Sent:
             )
         return [returned(node, g)]
     places = {axis: place for place, axis in enumerate(_axes(node)) if not _unchanged(node, place, axis)}
+    if not places:
+        return [g]
     block = [_repeats(node, places[axis], axis) if axis in places else 1 for axis in range(x.rank)]
     if x.rank > 2 and block[:2] == [1, 1] and all(block):
         kernel = block[2:]
@@ -85,38 +88,63 @@ def _repeats(node: Node, place: int, axis: int) -> int:
     return int(factor) if factor >= 1 and factor == int(factor) else 0
 
 
+def _copied(node: Node) -> bool | Tensor:
+    """Whether the shape stays, and onnxruntime copies x whatever the scales and the region say."""
+    _, _, scales, sizes = _operands(node)
+    if node.x.sizes is not None and node.y.sizes is not None:
+        return node.x.sizes == node.y.sizes
+    if sizes is not None and node.attribute("coordinate_transformation_mode") != "tf_crop_and_resize":
+        # Equal sizes are a scale of 1: the matrix is the identity.
+        return False
+    if scales is not None and scales.value is not None and ((scales.value < 1) | (scales.value >= 2)).any():
+        return False
+    equal = node.x.dims().op("Equal", node.y.dims()).op("Cast", to=TensorProto.INT64)
+    return equal.op("ReduceMin", keepdims=0).op("Cast", to=TensorProto.BOOL)
+
+
 def _matrix(node: Node, place: int, axis: int) -> Tensor:
-    """The matrix of one axis, (1, 1, size of y, size of x): the identity's rows resized."""
+    """Matrix of one axis, transposed: (size of x, size of y)."""
+    copied = _copied(node)
+    if isinstance(copied, bool):
+        return _resized_identity(node, place, axis, copied=copied)
+    kept, changed = (_resized_identity(node, place, axis, copied=flag) for flag in (True, False))
+    return kept.where(copied, changed)
+
+
+def _resized_identity(node: Node, place: int, axis: int, *, copied: bool) -> Tensor:
+    """Resize the identity's rows as the axis is resized.
+
+    They are the channels of a picture of one column. That is doubled, so that the shape changes even where
+    the size of the axis does not, unless the model's own shape does not change either.
+    """
     _, roi, scales, sizes = _operands(node)
-    size = node.x.dims(axis, axis + 1)
+    size, width = node.x.dims(axis, axis + 1), 1 if copied else 2
     names = ("antialias", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode")
     given = {name: node.attribute(name) for name in (*names, "nearest_mode")}
     attributes = {name: value for name, value in given.items() if value is not None}
     region = factors = lengths = None
+    joined = partial(node.graph.op, "Concat", axis=0)
     if roi is not None:
         first, last = (roi.op("Gather", [k]) for k in (place, place + len(_axes(node))))
-        region = first.graph.op(
-            "Concat", _row(roi, 0, 0), first, _row(roi, 0, 1, 1), last, _row(roi, 1), axis=0
-        )
+        region = joined(_row(roi, 0, 0), first, _row(roi, 0, 1, 1), last, _row(roi, 1))
     if scales is not None:
-        factor = scales.op("Gather", [place])
-        factors = factor.graph.op("Concat", _row(scales, 1, 1), factor, _row(scales, 1), axis=0)
+        factors = joined(_row(scales, 1, 1), scales.op("Gather", [place]), _row(scales, width))
     if sizes is not None:
-        lengths = size.graph.op("Concat", _row(sizes, 1, 1), sizes.op("Gather", [place]), size, axis=0)
-    identity = identity_matrix(size, node.x.dtype).op("Unsqueeze", [0, 1])
-    return identity.op("Resize", region, factors, lengths, **attributes)
+        lengths = joined(_row(sizes, 1), size, sizes.op("Gather", [place]), _row(sizes, width))
+    picture = identity_matrix(size, node.x.dtype).op("Unsqueeze", [0, 3])
+    resized = picture.op("Resize", region, factors, lengths, **attributes)
+    return resized.op("Gather", node.graph.scalar(0, TensorProto.INT64), axis=3).op("Squeeze", [0])
 
 
 def _row(like: Tensor, *values: int) -> Tensor:
     return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype)))
 
 
-def _pulled_back(node: Node, g: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply one axis by the transposed matrix; the axes behind it have the sizes of x already."""
+def _pulled_back(node: Node, g: Tensor, across: Tensor, axis: int) -> Tensor:
+    """Multiply one axis by its matrix; the axes behind it have the sizes of x already."""
     behind = node.x.rank - 1 - axis
     if not behind:
-        return g.op("MatMul", matrix.op("Squeeze", [0, 1]))
-    across = matrix.op("Squeeze", [0, 1]).op("Transpose", perm=[1, 0])
+        return g.op("MatMul", across.op("Transpose", perm=[1, 0]))
     if behind == 1:
         return across.op("MatMul", g)
     kept = [0] * axis
