@@ -4,6 +4,7 @@ from mollikit_onnx.errors import ModelError, OpsetError, UnknownTensorError, Uns
 from mollikit_onnx.files import WrittenGradient, write_vjp
 from mollikit_onnx.mean_gates import MeanGates
 from mollikit_onnx.oracle import OnnxOracle
+from mollikit_onnx.precision import widened
 from mollikit_onnx.pruning import pruned
 from mollikit_onnx.registry import expansion, rule
 from mollikit_onnx.reverse import vjp
@@ -20,5 +21,6 @@ __all__ = [
     "pruned",
     "rule",
     "vjp",
+    "widened",
     "write_vjp",
 ]

@@ -25,6 +25,7 @@ from onnx.shape_inference import InferenceError, infer_node_outputs
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.tensor import Dimension, Tensor
 
+_HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
@@ -155,6 +156,14 @@ class GraphBuilder:
 
     def ops(self, n_outputs: int, op_type: str, *inputs: Any, **attributes: Any) -> list[Tensor]:
         """Emit an operator and return its first ``n_outputs`` outputs."""
+        if attributes.get("reduction") == "add" and inputs[0].dtype in _HALVES:
+            # onnxruntime scatters sums of no half; they would be rough too.
+            wide = [
+                x.op("Cast", to=TensorProto.FLOAT) if isinstance(x, Tensor) and x.dtype in _HALVES else x
+                for x in inputs
+            ]
+            made = self.ops(n_outputs, op_type, *wide, **attributes)
+            return [y.op("Cast", to=inputs[0].dtype) for y in made]
         dtype = next((x.dtype for x in inputs if isinstance(x, Tensor)), TensorProto.FLOAT)
         names = ["" if x is None else self.operand(x, dtype).name for x in inputs]
         outputs = [self.fresh(f"{self.scope}/{op_type}") for _ in range(n_outputs)]

@@ -56,6 +56,9 @@ class OnnxOracle:
         default ONNX Runtime's own, graph optimisation at its highest level.
     values : bool
         Whether `value_and_gradient` gives values beside the gradients; None takes their place otherwise.
+    straight_through : bool
+        Whether gradients pass the rounding of a quantised model, as in `vjp`; such a model is refused
+        otherwise, when its gradient is asked for.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class OnnxOracle:
         providers: Sequence[Provider] = ("CPUExecutionProvider",),
         session_options: Options = None,
         values: bool = False,
+        straight_through: bool = False,
     ) -> None:
         if isinstance(wrt, str):
             raise ValueError(f"wrt is a sequence of input names: write ({wrt!r},)")
@@ -102,7 +106,9 @@ class OnnxOracle:
         explained = self._signature.explained(output)
         self._target = target if target == "top" else fixed_target(target, explained)
         content = proto.SerializeToString()
-        blueprint = Blueprint(content, digest(content), names, explained, values, checked, session_options)
+        blueprint = Blueprint(
+            content, digest(content), names, explained, values, checked, session_options, straight_through
+        )
         self._sessions: Sessions | ReweightedSessions = Sessions(blueprint)
         self._producer = f"{proto.producer_name} {proto.producer_version}".strip()
         self._opsets = {opset.domain or "ai.onnx": opset.version for opset in proto.opset_import}
@@ -240,6 +246,7 @@ class OnnxOracle:
             "target": list(self._target) if isinstance(self._target, tuple) else self._target,
             "providers": [p if isinstance(p, str) else [p[0], dict(p[1])] for p in blueprint.providers],
             "row_by_row": self._signature.row_by_row,
+            "straight_through": blueprint.straight_through,
             "onnxruntime": ort.__version__,
         }
 

@@ -34,6 +34,7 @@ class Blueprint:
     values: bool
     providers: tuple[Provider, ...] = field(hash=False)
     options: Options
+    straight_through: bool = False
     overridden: tuple[str, ...] = ()  # weights that come with each run
 
     def session(self, model: bytes) -> ort.InferenceSession:
@@ -113,7 +114,8 @@ class Sessions:
             with self._lock:
                 if self._gradient is None:
                     output = self.blueprint.output
-                    differentiated = vjp(self._model(), wrt=list(self.blueprint.wrt), of=[output.name])
+                    wrt, through = list(self.blueprint.wrt), self.blueprint.straight_through
+                    differentiated = vjp(self._model(), wrt, [output.name], straight_through=through)
                     wanted = pruned(select_in_graph(differentiated, output), self._wanted())
                     self._gradient = self._session(wanted)
         return self._gradient

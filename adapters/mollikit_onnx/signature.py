@@ -89,7 +89,8 @@ class Signature:
             kinds = ", ".join(f"{name!r} ({port.dtype})" for name, port in self.inputs.items()) or "none"
             raise ModelFileError(
                 "The model has no input of float16, float32 or float64 to differentiate (its inputs: "
-                f"{kinds}): export the part of the model behind the embedding or the preprocessing"
+                f"{kinds}): export the part of the model behind the embedding or the preprocessing, or bring "
+                "bfloat16 to float32 with mollikit_onnx.widened"
             )
         for name in wrt or ():
             if name not in self.inputs:

@@ -17,15 +17,14 @@ from functools import cache
 
 import numpy as np
 import onnxruntime
-from mollikit_onnx import ModelError, vjp
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, defs, helper
+from mollikit_onnx import ModelError, vjp, widened
+from onnx import ModelProto, TensorProto, TypeProto, defs, helper
 from onnx import numpy_helper as arrays
 from onnx.backend.test.loader import load_model_tests
 
 from tests.onnx.float64_reference import evaluator
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_TYPED = ("to", "dtype", "output_datatype", "output_dtype", "stash_type", "softmax_precision")
 # Step and agreement of two steps: for evaluators in float64, and for those that round to float32 inside.
 _LADDER = ((1e-5, 1e-6), (3e-3, 2e-3))
 _TOLERANCE = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-4, np.dtype(np.float16): 2e-2}
@@ -107,46 +106,7 @@ def _parameters(model: ModelProto) -> set[str]:
 
 def in_float64(model: ModelProto) -> ModelProto:
     """The same model with every float in double precision."""
-    wide = ModelProto()
-    wide.CopyFrom(model)
-    _widen_graph(wide.graph)
-    return wide
-
-
-def _widen_graph(graph: GraphProto) -> None:
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        _widen_type(value.type)
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for node in graph.node:
-        for attribute in node.attribute:
-            _widen_attribute(node, attribute)
-
-
-def _widen_type(kind: TypeProto) -> None:
-    if _is_float(kind):
-        kind.tensor_type.elem_type = TensorProto.DOUBLE
-    elif kind.HasField("sequence_type"):
-        _widen_type(kind.sequence_type.elem_type)
-    elif kind.HasField("optional_type"):
-        _widen_type(kind.optional_type.elem_type)
-
-
-def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type in FLOATS:
-        tensor.CopyFrom(arrays.from_array(arrays.to_array(tensor).astype(np.float64), tensor.name))
-
-
-def _widen_attribute(node: NodeProto, attribute: AttributeProto) -> None:
-    if attribute.type == AttributeProto.GRAPH:
-        _widen_graph(attribute.g)
-    elif attribute.type == AttributeProto.TENSOR:
-        _widen_tensor(attribute.t)
-    elif attribute.name in _TYPED and attribute.i in FLOATS:
-        attribute.i = TensorProto.DOUBLE
-    elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-        array = np.array(helper.get_attribute_value(attribute), np.float64)
-        attribute.CopyFrom(helper.make_attribute("value", arrays.from_array(array)))
+    return widened(model, np.float64)
 
 
 def score(case: SuiteCase) -> Score:

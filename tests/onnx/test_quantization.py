@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.parser
 import pytest
-from mollikit_onnx import UnsupportedOperatorError, pruned, vjp
+from mollikit_onnx import OnnxOracle, UnsupportedOperatorError, pruned, vjp
 from onnx import ModelProto, numpy_helper
 from onnxruntime import quantization
 
@@ -266,3 +266,19 @@ def test_products_of_integers_that_come_out_as_floats() -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
     # The largest and the smallest element move the scale of all codes too.
     assert np.sum(np.abs(found[0] - found[2]) > 1e-5) <= 2
+
+
+def test_the_oracle_takes_the_same_option(network, tmp_path) -> None:
+    quantised = statically(network, tmp_path, quantization.QuantFormat.QDQ)
+    x = np.random.default_rng(1).standard_normal((2, 2, 8, 8)).astype(F32)
+    oracle = OnnxOracle(quantised, target=1)
+    assert oracle.predict(x).shape == (2, 4)
+    with pytest.raises(UnsupportedOperatorError, match="straight_through=True"):
+        oracle.value_and_gradient(x)
+    through = OnnxOracle(quantised, target=1, straight_through=True)
+    assert through.describe()["straight_through"]
+    _, got = through.value_and_gradient(x)
+    result = pruned(vjp(quantised, ["image"], ["logits"], straight_through=True), ["image.gradient"])
+    g = np.eye(4, dtype=F32)[[1, 1]]
+    (expected,) = run_onnxruntime(result, {"image": x, "logits.cotangent": g})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
