@@ -11,14 +11,17 @@ from mollikit.estimators import (
     Basis,
     Columns,
     Cosines,
+    Difference,
     Estimator,
     InBasis,
     InputTimesGradient,
     Pathwise,
     ScoreFunction,
     Secant,
+    Side,
     Subspace,
     Superpixels,
+    difference,
 )
 from mollikit.function import FunctionOracle
 from mollikit.interruption import Interrupted
@@ -97,6 +100,7 @@ __all__ = [
     "CosineBands",
     "Cosines",
     "Density",
+    "Difference",
     "Epanechnikov",
     "Estimate",
     "Estimator",
@@ -138,6 +142,7 @@ __all__ = [
     "Secant",
     "Seconds",
     "Shrunk",
+    "Side",
     "Sobol",
     "StableRanking",
     "Stratified",
@@ -158,6 +163,7 @@ __all__ = [
     "__version__",
     "axioms",
     "compare",
+    "difference",
     "from_density",
     "recipes",
 ]

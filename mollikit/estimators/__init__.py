@@ -5,6 +5,7 @@ from mollikit.estimators.attributions import Attribution, InputTimesGradient
 from mollikit.estimators.base import Estimator
 from mollikit.estimators.bases import Basis, Columns, Cosines, Superpixels
 from mollikit.estimators.in_basis import InBasis
+from mollikit.estimators.paired import Difference, Side, difference
 from mollikit.estimators.pathwise import Pathwise
 from mollikit.estimators.piloted import Piloted
 from mollikit.estimators.score_function import ScoreFunction
@@ -17,6 +18,7 @@ __all__ = [
     "Basis",
     "Columns",
     "Cosines",
+    "Difference",
     "Estimator",
     "InBasis",
     "InputTimesGradient",
@@ -24,6 +26,8 @@ __all__ = [
     "Piloted",
     "ScoreFunction",
     "Secant",
+    "Side",
     "Subspace",
     "Superpixels",
+    "difference",
 ]

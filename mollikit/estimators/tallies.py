@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,69 @@ def tally_of_groups(setting: Setting, means: NDArray[np.float64], output: Moment
     return Tally(Moments.of(means), views, output)
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """What a model answered about a block of groups, checked.
+
+    Attributes
+    ----------
+    points : ndarray
+        Gradients (groups, points of a group, D).
+    means : ndarray
+        (groups, D).
+    answers, averages : ndarray or None
+        The model's values (groups, points of a group), and their means (groups,).
+    shares : ndarray or None
+        Importance weights (groups, points of a group).
+    """
+
+    points: NDArray[Any]
+    means: NDArray[np.float64]
+    answers: NDArray[Any] | None
+    averages: NDArray[np.float64] | None
+    shares: NDArray[np.float64] | None
+
+
+def grouped(
+    setting: Setting,
+    start: int,
+    stop: int,
+    gradients: NDArray[Any],
+    values: NDArray[Any] | None,
+    weights: NDArray[np.float64] | None = None,
+) -> Grouped:
+    """Put the answers about groups start .. stop - 1 in their groups; arguments as of `tally_of_points`."""
+    groups, size = stop - start, setting.group_size
+
+    def in_groups(points: NDArray[Any]) -> NDArray[Any]:
+        return points[: groups * size].reshape(groups, size, *points.shape[1:])
+
+    shares = None if weights is None else in_groups(weights)
+    points = in_groups(gradients)
+    means = _means(points, shares)
+    if not np.isfinite(means).all():
+        raise FloatingPointError(
+            f"the oracle's gradient is NaN or infinite at {_bad(points)} of {groups * size} points of groups "
+            f"{start} to {stop - 1}: the model is not differentiable there, or a smaller scale is needed"
+        )
+    if values is None:
+        return Grouped(points, means, None, None, shares)
+    answers = in_groups(values)
+    averages = _means(answers, shares)
+    if not np.isfinite(averages).all():
+        raise FloatingPointError(
+            f"the oracle's value is NaN or infinite at {_bad(answers)} of {groups * size} points: it "
+            "overflows there, or a smaller scale is needed; an oracle may return None for the value"
+        )
+    return Grouped(points, means, answers, averages, shares)
+
+
 def tally_of_points(
     setting: Setting,
     start: int,
     stop: int,
     gradients: NDArray[Any],
-    values: Any,
+    values: NDArray[Any] | None,
     weights: NDArray[np.float64] | None = None,
 ) -> Tally:
     """Tally the gradients and the values of the points of groups start .. stop - 1.
@@ -41,49 +99,25 @@ def tally_of_points(
 
     Raises
     ------
-    ValueError
-        If the values do not have the shape of the rows.
     FloatingPointError
         If a gradient or a value is NaN or infinite.
     """
-    groups, size, rows = stop - start, setting.group_size, len(gradients)
-
-    def grouped(points: NDArray[Any]) -> NDArray[Any]:
-        return points[: groups * size].reshape(groups, size, *points.shape[1:])
-
-    shares = None if weights is None else grouped(weights)
-    points = grouped(gradients)
-    means = _means(points, shares)
-    if not np.isfinite(means).all():
-        raise FloatingPointError(
-            f"the oracle's gradient is NaN or infinite at {_bad(points)} of {groups * size} points of groups "
-            f"{start} to {stop - 1}: the model is not differentiable there, or a smaller scale is needed"
-        )
-    answers, averages = None, None
-    if values is not None:
-        values = np.asarray(values)
-        if values.shape != (rows,):
-            raise ValueError(f"the oracle's values have shape {values.shape}; {rows} points need ({rows},)")
-        answers = grouped(values)
-        averages = _means(answers, shares)
-        if not np.isfinite(averages).all():
-            raise FloatingPointError(
-                f"the oracle's value is NaN or infinite at {_bad(answers)} of {groups * size} points: it "
-                "overflows there, or a smaller scale is needed; an oracle may return None for the value"
-            )
+    block = grouped(setting, start, stop, gradients, values, weights)
+    means, averages, shares = block.means, block.averages, block.shares
     if not setting.second_moments:
         return tally_of_groups(setting, means, None if averages is None else Moments.of(averages))
     form = setting.perturbation.layout.unflatten
+    groups, size, dimension = block.points.shape
     views = {}
     for name, view in setting.views.items():
         of_means = np.asarray(view(form(means)), dtype=np.float64)
-        of_points = np.asarray(view(form(points.reshape(groups * size, -1))))
-        views[name] = SecondMoments.of_points(of_means, grouped(of_points), shares)
-    return Tally(
-        SecondMoments.of_points(means, points, shares),
-        views,
-        None if answers is None or averages is None else SecondMoments.of_points(averages, answers, shares),
-    )
+        of_points = np.asarray(view(form(block.points.reshape(groups * size, dimension))))
+        in_groups = of_points.reshape(groups, size, *of_points.shape[1:])
+        views[name] = SecondMoments.of_points(of_means, in_groups, shares)
+    output = None
+    if averages is not None and block.answers is not None:
+        output = SecondMoments.of_points(averages, block.answers, shares)
+    return Tally(SecondMoments.of_points(means, block.points, shares), views, output)
 
 
 def _means(points: NDArray[Any], shares: NDArray[np.float64] | None) -> NDArray[np.float64]:
