@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from mollikit.engine.streams import Rng
 from mollikit.layout import Layout
 from mollikit.surrogates.base import Array, FromFolds
-from mollikit.surrogates.cross_fitting import CrossFit, cross_power
 from mollikit.surrogates.record import Surrogate, SurrogateMap
+from mollikit.surrogates.shrinkage import Drawn, cross_power
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Audited(FromFolds):
     ) -> SurrogateMap | None:
         return self.surrogate.surrogate(oracle, inputs, held=held, rng=rng)
 
-    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> CrossFit:
+    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> Drawn:
         assert surrogate is not None
         risk = cross_power(folds, surrogate)
-        return CrossFit(surrogate, np.array([risk]), np.zeros(1), np.ones(1), cross_power(folds), risk)
+        return Drawn(surrogate, np.array([risk]), np.zeros(1), cross_power(folds))
 
     @property
     def _biased(self) -> str:

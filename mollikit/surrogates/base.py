@@ -15,9 +15,9 @@ from mollikit.engine.streams import Key, Rng
 from mollikit.estimators.pathwise import Pathwise
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle
-from mollikit.surrogates.cross_fitting import CrossFit, relative_error
 from mollikit.surrogates.folds import Folds, derived
 from mollikit.surrogates.record import BiasedEstimate, BiasedView, SurrogateMap
+from mollikit.surrogates.shrinkage import Drawn, relative_error
 from mollikit.views import ViewLike, check_linear
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ class FromFolds(ABC):
         """Make the surrogate, where there is one."""
 
     @abstractmethod
-    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> CrossFit:
+    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> Drawn:
         """Estimate from folds (K, D), of the map, or of a view's values where the layout is None."""
 
     @property
@@ -125,8 +125,6 @@ class FromFolds(ABC):
                 "seed": key.seed,
                 "item": key.item,
                 "weights": fit.weights.tolist(),
-                "gains": fit.gains.tolist(),
-                "surrogate_risk": fit.surrogate_risk,
                 "unbiased": drawn.provenance,
                 "surrogate": None if surrogate is None else dict(surrogate.provenance),
             },
@@ -136,7 +134,7 @@ class FromFolds(ABC):
     def _checked(self, budget: Budget, layout: Layout) -> int:
         name = type(self).__name__
         if self.folds < 3:
-            raise ValueError(f"{name}: folds={self.folds}; the weights of one fold need at least 2 others")
+            raise ValueError(f"{name}: folds={self.folds}; their spread takes at least 3")
         if not isinstance(budget, Evaluations):
             raise TypeError(
                 f"{name}: budget={budget!r}; the folds share a number of gradients known beforehand: "

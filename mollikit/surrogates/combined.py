@@ -10,8 +10,8 @@ from mollikit.engine.streams import Rng
 from mollikit.layout import Layout
 from mollikit.surrogates.bands import Bands, CosineBands
 from mollikit.surrogates.base import Array, FromFolds
-from mollikit.surrogates.cross_fitting import CrossFit
 from mollikit.surrogates.record import Surrogate, SurrogateMap
+from mollikit.surrogates.shrinkage import Drawn
 from mollikit.surrogates.shrunk import in_bands
 
 
@@ -19,9 +19,9 @@ from mollikit.surrogates.shrunk import in_bands
 class Combined(FromFolds):
     """Pathwise drawn towards a surrogate, band by band, by the measured spread and bias. Biased.
 
-    The surrogate (`mollikit_onnx.MeanGates`, a coarser net) is scaled by its regression on the unbiased maps,
-    and where it differs from them by more than their noise it yields to them. As the gradients grow in number
-    the estimate goes over to theirs: it is consistent whatever the surrogate.
+    Where the surrogate (`mollikit_onnx.MeanGates`, a coarser net) differs from the unbiased maps by more than
+    their noise it yields to them (`drawn_towards`). As the gradients grow in number the estimate goes over to
+    theirs: it is consistent whatever the surrogate.
 
     Source: Green and Strawderman 1991, "A James-Stein type estimator for combining unbiased and possibly
     biased estimators".
@@ -62,7 +62,7 @@ class Combined(FromFolds):
     ) -> SurrogateMap | None:
         return self.surrogate.surrogate(oracle, inputs, held=held, rng=rng)
 
-    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> CrossFit:
+    def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> Drawn:
         return in_bands(folds, surrogate, layout, self.bands)
 
     @property

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mollikit.engine.streams import Rng
 from mollikit.oracles import GradientOracle
-from mollikit.surrogates.cross_fitting import relative_error
+from mollikit.surrogates.shrinkage import relative_error
 
 
 @dataclass(frozen=True, eq=False)
