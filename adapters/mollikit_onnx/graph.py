@@ -42,6 +42,8 @@ class GraphBuilder:
         Arrays of the constants that exist already.
     taken : iterable of str
         Names that must not be used again.
+    straight_through : bool
+        Whether cotangents pass quantisation.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class GraphBuilder:
         types: Mapping[str, TypeProto],
         values: Mapping[str, NDArray[Any]],
         taken: set[str],
+        *,
+        straight_through: bool = False,
     ) -> None:
         self.opsets = dict(opsets)
         self.nodes: list[NodeProto] = []
@@ -61,6 +65,7 @@ class GraphBuilder:
         self._once: MutableMapping[Any, Tensor] = {}
         self._numbers = count(1)
         self.scope = ""
+        self.straight_through = straight_through
 
     def inner(self) -> GraphBuilder:
         """Return a builder for a graph inside this one: it sees all that is here, and keeps its nodes.
@@ -84,6 +89,10 @@ class GraphBuilder:
             dims = kind.tensor_type.shape.dim
             shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in dims)
         return Tensor(self, name, kind.tensor_type.elem_type, shape)
+
+    def within(self, x: Tensor) -> Tensor:
+        """Return the handle by which a tensor of the graph outside is used here."""
+        return replace(x, graph=self)
 
     def declare(self, name: str, kind: TypeProto) -> Tensor:
         """Return the handle of a tensor that comes from outside."""

@@ -6,6 +6,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper
 
 from mollikit_onnx.errors import UnsupportedOperatorError
 from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.pruning import names_captured
 from mollikit_onnx.tensor import Dimension, Tensor
 
 
@@ -18,8 +19,11 @@ class Node:
         Where the rule emits.
     inputs, outputs : list
         Handles of the tensors; None where an optional one is left out.
+    captured : list
+        Handles of the tensors that its graphs read from outside; a rule of such an operator gives their
+        cotangents after those of the inputs.
     wanted : list of bool
-        Inputs whose cotangent is asked for; a rule may leave out the others.
+        Inputs, then captured tensors, whose cotangent is asked for; a rule may leave out the others.
     """
 
     def __init__(self, proto: NodeProto, graph: GraphBuilder, active: set[str]) -> None:
@@ -27,7 +31,9 @@ class Node:
         self.graph = graph
         self.inputs: list[Any] = [graph.tensor(name) if name else None for name in proto.input]
         self.outputs: list[Any] = [graph.tensor(name) if name else None for name in proto.output]
-        self.wanted = [name in active for name in proto.input]
+        captured = names_captured(proto)
+        self.captured = [graph.tensor(name) for name in captured]
+        self.wanted = [name in active for name in (*proto.input, *captured)]
         self._attributes = {a.name: a for a in proto.attribute}
 
     @property

@@ -26,6 +26,7 @@ from mollikit_onnx.folding import SMALL, folded
 from mollikit_onnx.functions import alike, expanded, inlined
 from mollikit_onnx.pruning import all_nodes, names_made, subgraphs, without_weights
 from mollikit_onnx.registry import is_constant_by_law
+from mollikit_onnx.subgraphs import make_names_distinct
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
 # parameters as inputs. The upper ends are what onnxruntime 1.31 runs.
@@ -77,6 +78,8 @@ def normal_form(
         # The default domain has two spellings.
         node.domain = "" if node.domain == "ai.onnx" else node.domain
     skeleton = _at_known_opset(_without_foreign(skeleton), opset)
+    _check_depth(skeleton)
+    make_names_distinct(skeleton.graph)
     # The weights stand in as inputs, so what comes back may hold small ones that a pass has added.
     weights.update((w.name, w) for w in skeleton.graph.initializer)
     overridable = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()

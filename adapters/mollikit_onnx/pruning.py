@@ -26,8 +26,12 @@ def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
 def names_read(node: NodeProto) -> Iterator[str]:
     """Names of the tensors that a node reads: its inputs, and what its subgraphs capture from outside."""
     yield from (name for name in node.input if name)
-    for graph in subgraphs(node):
-        yield from _captured(graph)
+    yield from names_captured(node)
+
+
+def names_captured(node: NodeProto) -> list[str]:
+    """Names of the tensors that a node's subgraphs read from outside, each once."""
+    return list(dict.fromkeys(name for graph in subgraphs(node) for name in _captured(graph)))
 
 
 def _captured(graph: GraphProto) -> Iterator[str]:

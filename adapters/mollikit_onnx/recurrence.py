@@ -56,8 +56,8 @@ def scan(
     """
     graph = sequences[0].graph
     inner = graph.inner()
-    formal = [_formal(inner, x, x.shape) for x in states]
-    slices = [_formal(inner, x, _without(x.shape, axis)) for x in sequences]
+    formal = [formal_input(inner, x, x.shape) for x in states]
+    slices = [formal_input(inner, x, without_axis(x.shape, axis)) for x in sequences]
     after, results = step(formal, slices)
     body = enclosed(inner, inner.fresh(f"{graph.scope}/step"), [*formal, *slices], [*after, *results])
     outputs = graph.ops(
@@ -82,9 +82,11 @@ def scan(
     return made[: len(states)], made[len(states) :]
 
 
-def _formal(inner: GraphBuilder, x: Tensor, shape: tuple[Dimension, ...] | None) -> Tensor:
+def formal_input(inner: GraphBuilder, x: Tensor, shape: tuple[Dimension, ...] | None) -> Tensor:
+    """Return a new tensor of the type of x and another shape, for an input of a graph inside."""
     return inner.declare(inner.fresh(f"{inner.scope}/formal"), helper.make_tensor_type_proto(x.dtype, shape))
 
 
-def _without(shape: tuple[Dimension, ...] | None, axis: int) -> tuple[Dimension, ...] | None:
+def without_axis(shape: tuple[Dimension, ...] | None, axis: int) -> tuple[Dimension, ...] | None:
+    """Return a shape but for one axis."""
     return None if shape is None else (*shape[:axis], *shape[axis + 1 :])

@@ -2,39 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import ModelProto, NodeProto, OperatorSetIdProto, TypeProto, helper
+from onnx import ModelProto, OperatorSetIdProto, TypeProto, helper
 
-from mollikit_onnx.activity import QUANTISERS, active_path, has_rule
-from mollikit_onnx.errors import ModelError, UnknownTensorError, UnsupportedOperatorError
+from mollikit_onnx.accumulation import accumulate
+from mollikit_onnx.errors import ModelError, UnknownTensorError
 from mollikit_onnx.fusion import forward_nodes
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.node import Node
 from mollikit_onnx.normal_form import NormalForm, normal_form
-from mollikit_onnx.pruning import names_read, nodes_needed
-from mollikit_onnx.registry import find_rule
+from mollikit_onnx.pruning import names_made, nodes_needed
 from mollikit_onnx.rules import load_rules
 from mollikit_onnx.tensor import FLOATS, Tensor
-
-# Operators that serve integers that stand for floats.
-_ON_CODES = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "ConvInteger",
-        "DequantizeLinear",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "MatMulInteger",
-        "MaxPool",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
 
 
 def vjp(
@@ -107,15 +84,10 @@ def vjp(
     source = form.model.graph
     opsets = {opset.domain: opset.version for opset in form.model.opset_import}
     opsets[""] = opsets.pop("ai.onnx", 0) or opsets[""]
-    graph = GraphBuilder(opsets, form.types, form.values, set(_names(form)))
+    taken = {*_names(form), *(name for node in source.node for name in names_made(node))}
+    graph = GraphBuilder(opsets, form.types, form.values, taken, straight_through=straight_through)
     outputs = [value.name for value in source.output]
     nodes = forward_nodes(form, graph, {*outputs, *wrt, *of})
-    active, path = active_path(nodes, wrt, of, lambda name: graph.tensor(name).dtype, opsets)
-    for node in path:
-        if not has_rule(node, opsets):
-            reason = "no rule for its gradient, and it lies between wrt and of"
-            raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
-    _check_codes(path, active, graph, straight_through)
 
     result = ModelProto()
     result.graph.name = f"{source.name}.vjp"
@@ -126,11 +98,10 @@ def vjp(
         kind = graph.type_of(name)
         cotangents[name] = graph.declare(f"{name}.cotangent", kind)
         result.graph.input.append(helper.make_value_info(f"{name}.cotangent", kind))
-    for node in reversed(path):
-        _pull_back(Node(node, graph, active), cotangents)
+    accumulate(nodes, graph, wrt, cotangents)
     for name in wrt:
         graph.scope = f"vjp/{name}"
-        gradient = cotangents.get(name) or _zeros(graph.tensor(name))
+        gradient = cotangents.get(name) or graph.tensor(name).zeros()
         graph.nodes.append(helper.make_node("Identity", [gradient.name], [f"{name}.gradient"]))
         result.graph.output.append(helper.make_value_info(f"{name}.gradient", form.types[name]))
 
@@ -172,49 +143,3 @@ def _check_names(form: NormalForm, wrt: Sequence[str], of: Sequence[str]) -> Non
                 )
             if f"{name}.{suffix}" in names:
                 raise ModelError(f"the model has a tensor {name}.{suffix} already; rename it there first")
-
-
-def _check_codes(
-    path: Sequence[NodeProto], active: set[str], graph: GraphBuilder, straight_through: bool
-) -> None:
-    """Refuse quantisation that was not asked for, and what is not known to be right for integers."""
-    for node in path:
-        codes = [n for n in names_read(node) if n in active and graph.tensor(n).dtype not in FLOATS]
-        if node.op_type in QUANTISERS and not straight_through:
-            reason = (
-                "rounding has the derivative zero almost everywhere; pass straight_through=True to take it "
-                "as 1 in the range of the integers"
-            )
-        elif codes and node.op_type not in _ON_CODES:
-            reason = f"it computes with the quantised integers {codes[0]!r}, which is not covered"
-        else:
-            continue
-        raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
-
-
-def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
-    graph = node.graph
-    arrived = [cotangents.get(name) for name in node.proto.output]
-    graph.scope = f"vjp/{node.proto.name or node.proto.output[0]}"
-    if len(arrived) > 1:
-        arrived = [
-            _zeros(y) if g is None and y is not None and y.dtype in FLOATS else g
-            for g, y in zip(arrived, node.outputs, strict=True)
-        ]
-    rule = find_rule(node.proto.domain, node.proto.op_type, graph.opsets.get(node.proto.domain, 1))
-    assert rule is not None
-    sent = list(rule(node, *arrived))
-    sent += [None] * (len(node.inputs) - len(sent))
-    for x, wanted, g in zip(node.inputs, node.wanted, sent, strict=False):
-        if not wanted:
-            continue
-        if g is None:
-            node.refuse(f"its rule has no gradient for the input {x.name!r}")
-        before = cotangents.get(x.name)
-        total = g if before is None else before + g
-        # Integers that stand for floats have the cotangents of these.
-        cotangents[x.name] = graph.typed(total, x) if x.dtype in FLOATS else total.shaped(x.shape)
-
-
-def _zeros(x: Tensor) -> Tensor:
-    return x.graph.scalar(0.0, x.dtype).expanded_like(x)

@@ -94,6 +94,10 @@ class Tensor:
         """Return this tensor where the condition holds, ``other`` elsewhere."""
         return condition.op("Where", self, self.graph.operand(other, self.dtype))
 
+    def zeros(self) -> Tensor:
+        """Zeros of this tensor's shape and type."""
+        return self.graph.scalar(0.0, self.dtype).expanded_like(self)
+
     def shaped(self, shape: tuple[Dimension, ...] | None) -> Tensor:
         """Return the same tensor, its shape known from elsewhere."""
         return self if shape is None else replace(self, shape=shape)

@@ -266,14 +266,10 @@ def test_operator_without_rule_off_the_path_does_not_matter() -> None:
     vjp(parsed(CUSTOM % "z", more=', "com.example" : 1'), ["x"], ["y"])
 
 
-@pytest.mark.parametrize("operator", ["QuantizeLinear", "If"])
-def test_no_silent_zero_through_integers_and_branches(operator: str) -> None:
-    body = {
-        "QuantizeLinear": "q = QuantizeLinear(x, s)  y = DequantizeLinear(q, s)",
-        "If": "y = If(c) <then_branch = t () => (a) {a = Sin(x)}, else_branch = e () => (b) {b = Neg(x)}>",
-    }[operator]
-    model = parsed(f"m (float[N] x, float s, bool c) => (float[N] y) {{ {body} }}")
-    with pytest.raises(UnsupportedOperatorError, match=operator):
+def test_no_silent_zero_through_integers() -> None:
+    body = "q = QuantizeLinear(x, s)  y = DequantizeLinear(q, s)"
+    model = parsed(f"m (float[N] x, float s) => (float[N] y) {{ {body} }}")
+    with pytest.raises(UnsupportedOperatorError, match="QuantizeLinear"):
         vjp(model, ["x"], ["y"])
 
 

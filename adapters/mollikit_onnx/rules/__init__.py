@@ -7,6 +7,7 @@ FAMILIES = (
     "activation",
     "trigonometry",
     "constant",
+    "control_flow",
     "convolution",
     "cumulative",
     "einsum",

@@ -25,11 +25,6 @@ def moved_back(node: Node, g: Tensor) -> Tensor:
     return flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)
 
 
-def zeros_like(x: Tensor) -> Tensor:
-    """Zeros of the shape and type of a tensor."""
-    return x.graph.scalar(0.0, x.dtype).expanded_like(x)
-
-
 def _integer(node: Node, value: int) -> Tensor:
     return node.graph.scalar(value, TensorProto.INT64)
 
@@ -61,7 +56,7 @@ def gather(node: Node, g: Tensor) -> Sent:
 def gather_elements(node: Node, g: Tensor) -> Sent:
     """Cotangents add up at the elements that they were read from."""
     x, indices = node.inputs
-    return [zeros_like(x).op("ScatterElements", indices, g, axis=node.attribute("axis"), reduction="add")]
+    return [x.zeros().op("ScatterElements", indices, g, axis=node.attribute("axis"), reduction="add")]
 
 
 @rule("GatherND")
@@ -69,14 +64,14 @@ def gather_nd(node: Node, g: Tensor) -> Sent:
     """Cotangents add up at the slices that they were read from."""
     if node.attribute("batch_dims"):
         return [moved_back(node, g)]
-    return [zeros_like(node.x).op("ScatterND", node.inputs[1], g, reduction="add")]
+    return [node.x.zeros().op("ScatterND", node.inputs[1], g, reduction="add")]
 
 
 @rule("TopK", since=11)
 def top_k(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     """The elements that were chosen have their cotangents; of equal ones, those that onnxruntime chose."""
     axis = node.attribute("axis")
-    return [zeros_like(node.x).op("ScatterElements", node.output(1), g, axis=axis)]
+    return [node.x.zeros().op("ScatterElements", node.output(1), g, axis=axis)]
 
 
 @rule("Compress")
@@ -91,11 +86,11 @@ def unique(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     x, axis = node.x, node.attribute("axis")
     first = node.output(1, shape=(None,)).op("Unsqueeze", [-1])
     if axis is None:
-        flat = zeros_like(x).op("Reshape", [-1]).op("ScatterND", first, g)
+        flat = x.zeros().op("Reshape", [-1]).op("ScatterND", first, g)
         return [flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]
     order = [axis % x.rank, *(k for k in range(x.rank) if k != axis % x.rank)]
     back = [order.index(k) for k in range(x.rank)]
-    zeros = zeros_like(x).op("Transpose", perm=order)
+    zeros = x.zeros().op("Transpose", perm=order)
     return [zeros.op("ScatterND", first, g.op("Transpose", perm=order)).op("Transpose", perm=back)]
 
 

@@ -4,7 +4,6 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.indexing import zeros_like
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
@@ -33,7 +32,7 @@ def scattered(node: Node, g: Tensor) -> Sent:
     places, updates = Places(node), node.inputs[2]
     reduction = node.attribute("reduction")
     if reduction == "none":
-        return [places.write(g, zeros_like(updates)), None, places.read(g)]
+        return [places.write(g, updates.zeros()), None, places.read(g)]
     if reduction == "add":
         return [g, None, places.read(g)]
     return _multiplied(node, places, g) if reduction == "mul" else _extremum(node, places, g)
@@ -46,7 +45,7 @@ def _multiplied(node: Node, places: Places, g: Tensor) -> Sent:
     zero = updates.op("Equal", 0.0)
     filled = one.where(zero, updates)
     product = places.read(places.write(data, filled, "mul"))
-    zeros = places.read(places.write(zeros_like(data), zero.op("Cast", to=g.dtype), "add"))
+    zeros = places.read(places.write(data.zeros(), zero.op("Cast", to=g.dtype), "add"))
     # Without zeros it is product / update; a single zero leaves the others' product to itself alone.
     single = product.where(zeros.op("Equal", 1.0)).where(zero)
     others = (product / filled).where(zeros.op("Equal", 0.0), single)

@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.indexing import moved_back, zeros_like
+from mollikit_onnx.rules.indexing import moved_back
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
@@ -59,7 +59,7 @@ def pad(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
     amounts, axes = node.inputs[1], node.input(3)
     sent: Sent = [g.op("Pad", amounts.op("Neg"), None, axes).shaped(node.x.shape), None, None]
     if len(node.wanted) > 2 and node.wanted[2]:
-        added = zeros_like(node.x).op("Pad", amounts, g.graph.scalar(1.0, g.dtype), axes)
+        added = node.x.zeros().op("Pad", amounts, g.graph.scalar(1.0, g.dtype), axes)
         sent[2] = (g * added).op("ReduceSum", keepdims=0).reshaped_like(node.inputs[2])
     return sent
 

@@ -1,0 +1,187 @@
+"""If, Scan and Loop: their graphs are written out again, with the reverse mode inside.
+
+A branch, a step or a round is computed again from what it started from, and its cotangents are pulled back
+right after. What steps and rounds started from is kept by the forward node, stacked in further outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from mollikit_onnx.accumulation import accumulate, add_to
+from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.node import Node
+from mollikit_onnx.recurrence import enclosed, formal_input, without_axis
+from mollikit_onnx.registry import rule
+from mollikit_onnx.rules.rounds import Order, Rounds, keep, needed_inside, steady
+from mollikit_onnx.subgraphs import Body
+from mollikit_onnx.tensor import Tensor
+
+Sent = list[Tensor | None]
+_INTEGER = helper.make_tensor_type_proto(TensorProto.INT64, ())
+_TRUTH = helper.make_tensor_type_proto(TensorProto.BOOL, ())
+
+
+@rule("If")
+def if_(node: Node, *cotangents: Tensor | None) -> Sent:
+    """The branch that was taken has the cotangents; what the other alone reads has zeros."""
+    asked = [x for x, wanted in zip(node.captured, node.wanted[1:], strict=True) if wanted]
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        body = Body.of(node.attribute(name), node.graph.inner())
+        found: dict[str, Tensor] = {}
+        for y, g in zip(body.outputs, cotangents, strict=True):
+            if g is not None:
+                add_to(found, y, body.inner.within(g))
+        accumulate(body.nodes, body.inner, [x.name for x in asked], found)
+        sent = [found.get(x.name) or body.inner.within(x).zeros() for x in asked]
+        branches[name] = enclosed(body.inner, name, [], sent)
+    made = node.graph.ops(len(asked), "If", node.x, **branches)
+    return [None, *_in_place(node.wanted[1:], _typed(asked, made))]
+
+
+@rule("Scan", since=9)
+def scan(node: Node, *cotangents: Tensor | None) -> Sent:
+    """Backwards over the same sequences, with the states that each step started from."""
+    graph, steps = node.graph, node.attribute("body")
+    n_sequences = node.attribute("num_scan_inputs")
+    n_states = len(node.inputs) - n_sequences
+    states, sequences = node.inputs[:n_states], node.inputs[n_states:]
+    _name_outputs(node, len(steps.output))
+    orders = [Order.of(node, "input", k, x.rank) for k, x in enumerate(sequences)]
+    straight = [order.straight(x) for order, x in zip(orders, sequences, strict=True)]
+    stacked = []
+    for k, g in enumerate([*cotangents, *[None] * len(steps.output)][n_states : len(steps.output)]):
+        stacked.append(None if g is None else Order.of(node, "output", k, g.rank).straight(g))
+
+    inner = graph.inner()
+    before = [formal_input(inner, x, x.shape) for x in states]
+    slices = [formal_input(inner, x, without_axis(x.shape, 0)) for x in straight]
+    arriving = [None if g is None else formal_input(inner, g, without_axis(g.shape, 0)) for g in stacked]
+    body = Body.of(steps, inner, [*before, *slices])
+    wanted = node.wanted[n_states : len(node.inputs)]
+    asked = [x for x, is_wanted in zip(slices, wanted, strict=True) if is_wanted]
+    captured, sums = _asked_captured(node, inner)
+    rounds = Rounds(node, body, before, node.wanted[:n_states], 0, [*asked, *map(inner.within, captured)])
+    earlier, found = rounds.pulled_back(arriving)
+    of_slices = [x.zeros() if g is None else g for x, g in zip(asked, found, strict=False)]
+    outputs = [*earlier, *_added(sums, found[len(asked) :]), *of_slices]
+
+    used = needed_inside(inner, outputs)
+    kept = [(x, keep(node, steps, k, graph.type_of(x.name))) for k, x in enumerate(before) if x.name in used]
+    given = [(x, whole) for x, whole in zip([*slices, *arriving], [*straight, *stacked], strict=True) if x]
+    read = [*kept, *(pair for pair in given if pair[0].name in used)] or given[:1]
+    starts = [_started(node, k, cotangents, states[k]) for k in rounds.live]
+    formal = [*rounds.carried, *sums, *(x for x, _ in read)]
+    name = graph.fresh(f"{graph.scope}/backwards")
+    made = graph.ops(
+        len(outputs),
+        "Scan",
+        *starts,
+        *(x.zeros() for x in captured),
+        *(whole for _, whole in read),
+        body=enclosed(inner, name, formal, outputs),
+        num_scan_inputs=len(read),
+        scan_input_directions=[1] * len(read),
+        scan_output_directions=[1] * len(asked),
+    )
+    like = [*(states[k] for k in rounds.live), *captured]
+    like += [x for x, is_wanted in zip(straight, wanted, strict=True) if is_wanted]
+    made = _typed(like, made)
+    of_states, of_captured = made[: len(earlier)], made[len(earlier) : len(like) - len(asked)]
+    rest = iter(made[len(like) - len(asked) :])
+    turned = [order.back(next(rest)) if w else None for order, w in zip(orders, wanted, strict=True)]
+    by_place = dict(zip(rounds.live, of_states, strict=True))
+    placed = [by_place.get(k) for k in range(n_states)]
+    return [*placed, *turned, *_in_place(node.wanted[len(node.inputs) :], of_captured)]
+
+
+@rule("Loop")
+def loop(node: Node, *cotangents: Tensor | None) -> Sent:
+    """Backwards over the rounds that were run, with the values that each started from."""
+    graph, turns = node.graph, node.attribute("body")
+    states = node.inputs[2:]
+    _name_outputs(node, len(turns.output) - 1)
+    inner = graph.inner()
+    number = inner.declare(inner.fresh(f"{graph.scope}/round"), _INTEGER)
+    going = inner.constant(np.array(True))
+    kinds = steady(turns, graph, states, [number, going])
+    before = [inner.declare(inner.fresh(f"{graph.scope}/before"), kind) for kind in kinds]
+    body = Body.of(turns, inner, [number, going, *before])
+    captured, sums = _asked_captured(node, inner)
+    wanted = node.wanted[2 : len(node.inputs)]
+    rounds = Rounds(node, body, before, wanted, 1, [inner.within(x) for x in captured])
+    stacked = [*cotangents, *[None] * len(turns.output)][len(states) : len(turns.output) - 1]
+    arriving = [None if g is None else inner.within(g).op("Gather", number) for g in stacked]
+    earlier, found = rounds.pulled_back(arriving)
+    outputs = [*earlier, *_added(sums, found)]
+
+    # The rounds are counted by what numbers they had.
+    count = keep(node, turns, 0, _INTEGER).op("Size")
+    last = count - 1
+    reverse = inner.declare(inner.fresh(f"{graph.scope}/reverse"), _INTEGER)
+    still = inner.declare(inner.fresh(f"{graph.scope}/still"), _TRUTH)
+    used = needed_inside(inner, outputs)
+    heads = [helper.make_node("Sub", [last.name, reverse.name], [number.name])]
+    for k, x in enumerate(before):
+        if x.name in used:
+            whole = keep(node, turns, 2 + k, kinds[k])
+            heads.append(helper.make_node("Gather", [whole.name, number.name], [x.name], axis=0))
+    inner.nodes[:0] = heads
+    formal = [reverse, still, *rounds.carried, *sums]
+    name = graph.fresh(f"{graph.scope}/backwards")
+    starts = [_started(node, k, cotangents, states[k]) for k in rounds.live]
+    made = graph.ops(
+        len(outputs),
+        "Loop",
+        count,
+        None,
+        *starts,
+        *(x.zeros() for x in captured),
+        body=enclosed(inner, name, formal, [still, *outputs]),
+    )
+    made = _typed([*(states[k] for k in rounds.live), *captured], made)
+    by_place = dict(zip(rounds.live, made, strict=False))
+    placed = [by_place.get(k) for k in range(len(states))]
+    return [None, None, *placed, *_in_place(node.wanted[len(node.inputs) :], made[len(rounds.live) :])]
+
+
+def _asked_captured(node: Node, inner: GraphBuilder) -> tuple[list[Tensor], list[Tensor]]:
+    """What a body reads from outside and is asked for, and the sums of its cotangents so far, inside."""
+    wanted = node.wanted[len(node.inputs) :]
+    captured = [x for x, is_wanted in zip(node.captured, wanted, strict=True) if is_wanted]
+    return captured, [formal_input(inner, x, x.shape) for x in captured]
+
+
+def _added(sums: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
+    return [total if g is None else total + g for total, g in zip(sums, found, strict=True)]
+
+
+def _started(node: Node, k: int, cotangents: Sequence[Tensor | None], state: Tensor) -> Tensor:
+    """Cotangent of a carried value as the last round ends."""
+    g = cotangents[k] if k < len(cotangents) else None
+    return (
+        node.output(k, state.dtype, None if state.shape is None else (None,) * state.rank).zeros()
+        if g is None
+        else g
+    )
+
+
+def _name_outputs(node: Node, n: int) -> None:
+    """Name all outputs of a forward node, so that further ones can follow."""
+    names = [*node.proto.output, *[""] * n][: max(n, len(node.proto.output))]
+    node.proto.output[:] = [name or node.graph.fresh(f"{node.graph.scope}/output") for name in names]
+
+
+def _typed(like: Sequence[Tensor], made: Sequence[Tensor]) -> list[Tensor]:
+    """Declare the outputs of a node with graphs: each has the type of the tensor that it belongs to."""
+    return [x.graph.declare(y.name, x.graph.type_of(x.name)) for x, y in zip(like, made, strict=True)]
+
+
+def _in_place(wanted: Sequence[bool], made: Sequence[Tensor]) -> Sent:
+    """The cotangents of those that are wanted, None for the others."""
+    rest = iter(made)
+    return [next(rest) if is_wanted else None for is_wanted in wanted]

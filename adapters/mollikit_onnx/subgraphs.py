@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import GraphProto, NodeProto, TypeProto, numpy_helper
+
+from mollikit_onnx.errors import ModelError
+from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.pruning import subgraphs
+from mollikit_onnx.tensor import Tensor
+
+
+def make_names_distinct(graph: GraphProto) -> None:
+    """Rename what the graphs inside a graph make wherever a name is there twice.
+
+    onnx's version converter gives such names, and ONNX Runtime refuses them.
+    """
+    taken = {value.name for value in graph.input} | {weight.name for weight in graph.initializer}
+    taken.update(name for node in graph.node for name in node.output)
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _rename(inner, {}, taken)
+
+
+def _rename(graph: GraphProto, outer: Mapping[str, str], taken: set[str]) -> None:
+    names = dict(outer)
+    for name in dict.fromkeys(_own(graph)):
+        new, count = name, 1
+        while new in taken:
+            new, count = f"{name}.{count}", count + 1
+        taken.add(new)
+        names[name] = new
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for inner in subgraphs(node):
+            _rename(inner, names, taken)
+
+
+def _own(graph: GraphProto) -> Iterator[str]:
+    """Names that a graph makes itself."""
+    yield from (value.name for value in graph.input)
+    yield from (weight.name for weight in graph.initializer)
+    yield from (weight.values.name for weight in graph.sparse_initializer)
+    yield from (name for node in graph.node for name in node.output if name)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A graph of a node, written out inside a builder.
+
+    Attributes
+    ----------
+    inner : GraphBuilder
+    nodes : list of NodeProto
+        Under new names.
+    outputs : list of Tensor
+    """
+
+    inner: GraphBuilder
+    nodes: list[NodeProto]
+    outputs: list[Tensor]
+
+    @classmethod
+    def of(cls, graph: GraphProto, inner: GraphBuilder, arguments: Sequence[Tensor] = ()) -> Body:
+        """Write a graph out, its inputs replaced by the arguments."""
+        names = {value.name: x.name for value, x in zip(graph.input, arguments, strict=True)}
+        for weight in graph.initializer:
+            names[weight.name] = inner.constant(numpy_helper.to_array(weight)).name
+        if graph.sparse_initializer:
+            raise ModelError(
+                f"the graph {graph.name!r} inside a node has sparse initializers: make them dense"
+            )
+        known = {value.name: value.type for value in (*graph.value_info, *graph.output)}
+        for node in graph.node:
+            if node.op_type == "Constant" and not node.domain and node.attribute[0].name == "value":
+                names[node.output[0]] = inner.constant(numpy_helper.to_array(node.attribute[0].t)).name
+                continue
+            for name in node.output:
+                names[name] = inner.fresh(f"{inner.scope}/{name}") if name else ""
+                if name in known:
+                    inner.declare(names[name], known[name])
+            inner.adopt(_renamed(node, names))
+        outputs = [inner.tensor(names.get(value.name, value.name)) for value in graph.output]
+        return cls(inner, list(inner.nodes), outputs)
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.input[:] = [names.get(name, name) for name in node.input]
+    copy.output[:] = [names.get(name, name) for name in node.output]
+    for inner in subgraphs(copy):
+        _reread(inner, names)
+    return copy
+
+
+def _reread(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Exchange the names of what a graph reads from outside."""
+    own = set(_own(graph))
+    outside = {name: new for name, new in names.items() if name not in own}
+    for node in graph.node:
+        node.input[:] = [outside.get(name, name) for name in node.input]
+        for inner in subgraphs(node):
+            _reread(inner, outside)
+    for value in graph.output:
+        value.name = outside.get(value.name, value.name)
+
+
+def lasting(before: TypeProto, after: TypeProto) -> TypeProto:
+    """What holds of a carried value in every round, from what holds before and after one."""
+    kind = TypeProto()
+    kind.CopyFrom(before)
+    if not before.HasField("tensor_type") or not before.tensor_type.HasField("shape"):
+        return kind
+    dims, changed = kind.tensor_type.shape.dim, after.tensor_type.shape.dim
+    if not after.tensor_type.HasField("shape") or len(dims) != len(changed):
+        kind.tensor_type.ClearField("shape")
+        return kind
+    for dim, other in zip(dims, changed, strict=True):
+        if dim != other:
+            dim.Clear()
+    return kind
