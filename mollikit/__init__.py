@@ -23,6 +23,7 @@ from mollikit.estimators import (
     Superpixels,
     difference,
 )
+from mollikit.forecast import Forecast
 from mollikit.function import FunctionOracle
 from mollikit.interruption import Interrupted
 from mollikit.kernels import (
@@ -105,6 +106,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Evaluations",
+    "Forecast",
     "FunctionOracle",
     "Gaussian",
     "GradientOracle",

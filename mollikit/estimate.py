@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit.atomic import replacing
+from mollikit.budgets import Budget
+from mollikit.forecast import Forecast
 from mollikit.layout import Layout, Leaf
 from mollikit.measurement import Measurement
 from mollikit.moments import Moments, SecondMoments, Tally
@@ -131,6 +133,34 @@ class Estimate:
             mean -/+ t * standard error, with Student's t for the groups there are.
         """
         return self._map.interval(level)
+
+    def forecast(self, budget: Budget) -> Forecast:
+        """Foretell how many evaluations a wanted error takes, and how long at the observed rate.
+
+        The error falls as the root of the number of groups, whatever the sampler.
+
+        Parameters
+        ----------
+        budget : RelativeError or AbsoluteError
+            Of the map, or of one of the estimate's views.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is another kind of budget; or if there is no such view.
+
+        Examples
+        --------
+        >>> import numpy as np, mollikit as mk
+        >>> class Cubic:
+        ...     def value_and_gradient(self, points): return (points**3).sum(-1), 3 * points**2
+        >>> smooth = mk.Pathwise(inputs=mk.Gaussian(0.5))
+        >>> estimate = smooth.estimate(Cubic(), np.ones(2), budget=mk.Evaluations(256), rng=0)
+        >>> forecast = estimate.forecast(mk.RelativeError(estimate.relative_error / 2))
+        >>> round(forecast.evaluations), forecast.low < 1024 < forecast.high
+        (1024, True)
+        """
+        return Forecast.of(self, budget)
 
     @property
     def _map(self) -> Measurement:

@@ -228,6 +228,11 @@ class Tally:
             self.output.merged(other.output) if both else None,  # type: ignore[union-attr, arg-type]
         )
 
+    @property
+    def names(self) -> set[str]:
+        """What `named` knows, beside the map."""
+        return set(self.views) | (SECOND if isinstance(self.gradient, SecondMoments) else set())
+
     def named(self, view: str | None) -> Moments:
         """Moments of the whole map (None), of a view by name, or of a second moment of the map (`SECOND`)."""
         if isinstance(self.gradient, SecondMoments) and view in SECOND:
