@@ -42,15 +42,15 @@ def _mean(x: Tensor, axes: list[int]) -> Tensor:
 
 
 def _standardized(x: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return n = (x - mean) r, and r = 1 / sqrt(variance + epsilon)."""
+    """Return c = x - mean and r = 1 / sqrt(variance + epsilon), which make n = c r."""
     centred = x - _mean(x, axes)
-    inverse = 1 / (_mean(centred * centred, axes) + epsilon).op("Sqrt")
-    return centred * inverse, inverse
+    return centred, 1 / (_mean(centred * centred, axes) + epsilon).op("Sqrt")
 
 
-def _standardization_adjoint(d: Tensor, n: Tensor, inverse: Tensor, axes: list[int]) -> Tensor:
-    """For n as above and its cotangent d: r (d - mean d - n mean(d n))."""
-    return inverse * (d - _mean(d, axes) - n * _mean(d * n, axes))
+def _standardization_adjoint(d: Tensor, centred: Tensor, inverse: Tensor, axes: list[int]) -> Tensor:
+    """For n as above and its cotangent d: r (d - mean d - n mean(d n)), n never made as a whole."""
+    factor = _mean(d * centred, axes) * (inverse * inverse)
+    return (d - centred * factor - _mean(d, axes)) * inverse
 
 
 def _in(x: Tensor, dtype: int) -> Tensor:
@@ -71,21 +71,23 @@ def layer_normalization(node: Node, g: Tensor, *of_statistics: Tensor) -> Sent:
     wide = partial(_in, dtype=stash)
     if stash == TensorProto.DOUBLE:
         # The operator has its statistics in float32 at best.
-        n, inverse = _standardized(x, axes, node.attribute("epsilon"))
+        centred, inverse = _standardized(x, axes, node.attribute("epsilon"))
     else:
         kept = (*x.shape[: axes[0]], *(1 for _ in axes))
         mean, inverse = (node.output(k, stash, kept) for k in (1, 2))
-        n = (wide(x) - mean) * inverse
-    sent: Sent = [None, _in((wide(g) * n).shaped(x.shape).summed_to(scale), scale.dtype)]
+        centred = wide(x) - mean
+    sent: Sent = [None, None]
+    if node.wanted[1]:
+        sent[1] = _in((wide(g) * centred * inverse).shaped(x.shape).summed_to(scale), scale.dtype)
     if node.input(2) is not None:
         sent.append(g.summed_to(node.inputs[2]))
     if node.wanted[0]:
-        back = _standardization_adjoint((wide(g) * wide(scale)).shaped(x.shape), n, inverse, axes)
+        back = _standardization_adjoint((wide(g) * wide(scale)).shaped(x.shape), centred, inverse, axes)
         share = averaging(x, inverse)
-        # d mean = mean(dx) and dr = -r^2 mean(n dx).
-        for cotangent, slope in zip(of_statistics, (None, -(inverse * inverse) * n), strict=False):
+        # d mean = mean(dx) and dr = -r^3 mean(c dx).
+        for k, cotangent in enumerate(of_statistics):
             part = wide(cotangent) * share
-            back = back + (part if slope is None else part * slope)
+            back = back + (part * (inverse * inverse * inverse) * -centred if k else part)
         sent[0] = _in(back, x.dtype)
     return sent
 
@@ -98,9 +100,11 @@ def rms_normalization(node: Node, g: Tensor) -> Sent:
     wide = partial(_in, dtype=_stash(node))
     values = wide(x)
     inverse = 1 / (_mean(values * values, axes) + node.attribute("epsilon")).op("Sqrt")
-    n, d = values * inverse, wide(g) * wide(scale)
-    along = _in((wide(g) * n).shaped(x.shape).summed_to(scale), scale.dtype) if node.wanted[1] else None
-    return [_in(inverse * (d - n * _mean(d * n, axes)), x.dtype), along]
+    d, along = wide(g) * wide(scale), None
+    if node.wanted[1]:
+        along = _in((wide(g) * values * inverse).shaped(x.shape).summed_to(scale), scale.dtype)
+    factor = _mean(d * values, axes) * (inverse * inverse)
+    return [_in((d - values * factor) * inverse, x.dtype), along]
 
 
 @rule("InstanceNormalization")
@@ -121,11 +125,12 @@ def group_normalization(node: Node, g: Tensor) -> Sent:
     """Y = s n + b, n standardized over a group of channels; s and b have a number for each channel."""
     x, scale, _ = node.inputs
     wide = partial(_in, dtype=_stash(node))
-    n, inverse = _standardized(_grouped(node, wide(x)), [2], node.attribute("epsilon"))
+    centred, inverse = _standardized(_grouped(node, wide(x)), [2], node.attribute("epsilon"))
     g = wide(g)
     d = _grouped(node, g * _by_channel(wide(scale), x.rank))
-    back = _standardization_adjoint(d, n, inverse, [2]).reshaped_like(x)
-    sent = [back, _channel_sums(g * n.reshaped_like(x)), _channel_sums(g)]
+    back = _standardization_adjoint(d, centred, inverse, [2]).reshaped_like(x)
+    n = (centred * inverse).reshaped_like(x)
+    sent = [back, _channel_sums(g * n), _channel_sums(g)]
     return [_in(cotangent, x.dtype) for cotangent in sent]
 
 
@@ -135,9 +140,9 @@ def _grouped(node: Node, x: Tensor) -> Tensor:
 
 def _over_places(node: Node, x: Tensor, g: Tensor) -> list[Tensor]:
     axes = list(range(2, x.rank))
-    n, inverse = _standardized(x, axes, node.attribute("epsilon"))
-    d = g * _by_channel(node.inputs[1], x.rank)
-    return [_standardization_adjoint(d, n, inverse, axes), _channel_sums(g * n), _channel_sums(g)]
+    centred, inverse = _standardized(x, axes, node.attribute("epsilon"))
+    back = _standardization_adjoint(g * _by_channel(node.inputs[1], x.rank), centred, inverse, axes)
+    return [back, _channel_sums(g * centred * inverse), _channel_sums(g)]
 
 
 @rule("MeanVarianceNormalization")
