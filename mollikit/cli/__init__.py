@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Sequence
 
 from mollikit import __version__
-from mollikit.cli import compare, explain, kernels, vjp
+from mollikit.cli import compare, doctor, explain, kernels, vjp
 from mollikit.cli.command import BROKEN_PIPE, INTERRUPTED
 
 COMMANDS = {
-    command.name: command for command in (explain.COMMAND, compare.COMMAND, kernels.COMMAND, vjp.COMMAND)
+    command.name: command
+    for command in (explain.COMMAND, compare.COMMAND, doctor.COMMAND, kernels.COMMAND, vjp.COMMAND)
 }
 # Errors whose messages are written for people; of any other, the name is part of the message.
 _FORESEEN = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError)

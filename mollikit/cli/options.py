@@ -11,10 +11,23 @@ from mollikit import Seconds
 from mollikit.cli import words
 
 
-def model_and_output(parser: argparse.ArgumentParser, out: Path | None) -> None:
-    """Add the model, its target, and the folder to be written: required where it has no default."""
+def model(parser: argparse.ArgumentParser) -> None:
+    """Add the model and its target."""
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model file, such as model.onnx")
+    add(
+        "--target",
+        default="top",
+        metavar="INDEX|NAME|top",
+        help="the output to explain: an index (of several axes: 0,3,7), a class name, or the largest "
+        "(default)",
+    )
+
+
+def model_and_output(parser: argparse.ArgumentParser, out: Path | None) -> None:
+    """Add the model, its target, and the folder to be written: required where it has no default."""
+    model(parser)
+    add = parser.add_argument
     default = "" if out is None else f" (default: {out})"
     add(
         "--out",
@@ -25,13 +38,6 @@ def model_and_output(parser: argparse.ArgumentParser, out: Path | None) -> None:
         help=f"the folder to be written{default}",
     )
     add("--force", action="store_true", help="replace DIR if an earlier run wrote it")
-    add(
-        "--target",
-        default="top",
-        metavar="INDEX|NAME|top",
-        help="the output to explain: an index (of several axes: 0,3,7), a class name, or the largest "
-        "(default)",
-    )
 
 
 def kernel_and_seed(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

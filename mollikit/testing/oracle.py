@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mollikit.oracles import Array, GradientOracle, Points
-from mollikit.testing.batches import by_name, each, flat, n_rows, unflat
+from mollikit.testing.batches import by_name, each, flat, n_rows
+from mollikit.testing.differences import central_differences
 from mollikit.testing.reweighting import ReweightingChecks
-from mollikit.testing.tolerances import assert_rows_close, central_step, machine_epsilon
+from mollikit.testing.tolerances import assert_rows_close, machine_epsilon
 
 
 class OracleConformance(ReweightingChecks):
@@ -91,35 +92,19 @@ class OracleConformance(ReweightingChecks):
 
     def _check_gradient(self, oracle: GradientOracle) -> None:
         points, held = self._batch(6)
-        gradients = flat(oracle.value_and_gradient(points, **held)[1])
-        assert np.all(np.isfinite(gradients)), "a gradient is not finite"
-        center = self.value(oracle, points, held).astype(np.float64)
-        start, dtype = flat(points), _dtype(points)
-        step = central_step(dtype)
-        rng = np.random.default_rng(1)
-        slopes, errors, allowances = [], [], []
-        for _ in range(4):
-            u = _unit(_unit(gradients) + _unit(rng.standard_normal(start.shape)))
-            reach = step * np.maximum(1.0, np.linalg.norm(start, axis=1, keepdims=True)) * u
-            ahead, behind = unflat(start + reach, points), unflat(start - reach, points)
-            up = self.value(oracle, ahead, held).astype(np.float64)
-            down = self.value(oracle, behind, held).astype(np.float64)
-            # The displacements as they were rounded, so that only the rounding of f counts.
-            forward = (gradients * (flat(ahead) - start)).sum(axis=1)
-            backward = (gradients * (start - flat(behind))).sum(axis=1)
-            noise = 16 * machine_epsilon(dtype) * np.max(np.abs([up, center, down]), axis=0)
-            slopes.append(forward + backward)
-            errors.append(np.abs((up - down) - (forward + backward)))
-            allowances.append(np.abs((up - center) - (center - down)) + step * np.abs(up - down) + noise)
-        slope, error, allowance = np.array(slopes), np.array(errors), np.array(allowances)
-        assert np.all(error <= allowance), (
-            "the gradient is off: errors relative to the slopes, by row: "
-            f"{(error / np.abs(slope)).max(axis=0)}, allowed {(allowance / np.abs(slope)).max(axis=0)}"
+        gradients = oracle.value_and_gradient(points, **held)[1]
+        assert np.all(np.isfinite(flat(gradients))), "a gradient is not finite"
+        found = central_differences(
+            lambda moved: self.value(oracle, moved, held), gradients, points, _dtype(points)
         )
-        uncertain = np.linalg.norm(allowance) / np.linalg.norm(slope)
-        assert uncertain < 0.1, (
-            f"at these points differences tell the slope to {uncertain:.0%} only: choose points where the "
-            "function is smoother or steeper"
+        assert found.agree, (
+            "the gradient is off: errors relative to the slopes, by row: "
+            f"{(found.errors / np.abs(found.slopes)).max(axis=0)}, "
+            f"allowed {(found.allowances / np.abs(found.slopes)).max(axis=0)}"
+        )
+        assert found.uncertainty < 0.1, (
+            f"at these points differences tell the slope to {found.uncertainty:.0%} only: choose points "
+            "where the function is smoother or steeper"
         )
 
     def test_determinism(self) -> None:
@@ -192,12 +177,6 @@ def _rows_of(result: tuple[Array | None, Any], k: int) -> tuple[Array | None, Po
 def _dtype(points: Points) -> np.dtype[Any]:
     dtypes = [array.dtype for array in by_name(points).values()]
     return max(dtypes, key=machine_epsilon)
-
-
-def _unit(vectors: Array) -> Array:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Array = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
 
 
 def _read_only(array: Array) -> Array:

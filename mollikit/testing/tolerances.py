@@ -28,6 +28,16 @@ def central_step(dtype: DTypeLike) -> float:
     return float(machine_epsilon(dtype) ** (1 / 3))
 
 
+def row_differences(
+    actual: NDArray[Any], expected: NDArray[Any], dtype: DTypeLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Largest difference of each row (m,), and what `rounding` allows relative to the row's largest entry."""
+    rows = (len(expected), -1) if expected.size else (len(expected), 0)
+    difference = np.abs(np.subtract(actual, expected, dtype=np.float64)).reshape(rows).max(axis=1, initial=0)
+    allowed = rounding(dtype) * np.abs(expected.astype(np.float64)).reshape(rows).max(axis=1, initial=0)
+    return difference, allowed
+
+
 def assert_rows_close(actual: NDArray[Any], expected: NDArray[Any], dtype: DTypeLike, *, what: str) -> None:
     """Assert that each row differs from the expected one by rounding, relative to the row's largest entry.
 
@@ -50,9 +60,7 @@ def assert_rows_close(actual: NDArray[Any], expected: NDArray[Any], dtype: DType
     >>> assert_rows_close(np.ones((2, 3)), np.ones((2, 3)), np.float32, what="ones")
     """
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
-    rows = (len(expected), -1) if expected.size else (len(expected), 0)
-    difference = np.abs(np.subtract(actual, expected, dtype=np.float64)).reshape(rows).max(axis=1, initial=0)
-    allowed = rounding(dtype) * np.abs(expected.astype(np.float64)).reshape(rows).max(axis=1, initial=0)
+    difference, allowed = row_differences(actual, expected, dtype)
     wrong = np.flatnonzero(~(difference <= allowed))
     assert wrong.size == 0, (
         f"{what}: rows {wrong.tolist()} differ by {difference[wrong]}, more than rounding in "
