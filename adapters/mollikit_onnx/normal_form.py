@@ -26,6 +26,7 @@ from mollikit_onnx.folding import SMALL, folded
 from mollikit_onnx.functions import alike, expanded, inlined
 from mollikit_onnx.pruning import all_nodes, names_made, subgraphs, without_weights
 from mollikit_onnx.registry import is_constant_by_law
+from mollikit_onnx.sequences import without_sequences
 from mollikit_onnx.subgraphs import make_names_distinct
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
@@ -91,6 +92,8 @@ def normal_form(
     inferred = shape_inference.infer_shapes(skeleton)
     standardised(skeleton, _types(inferred, weights), weights, values, wrt, of)
     skeleton = folded(skeleton, weights, values, variables)
+    if without_sequences(skeleton, _types(skeleton, weights), values):
+        skeleton = folded(skeleton, weights, values, variables)
     for _ in range(DEEPEST_BODY):
         written_out = expanded(skeleton, _types(skeleton, weights), _obstacle(skeleton, wrt, of))
         if written_out is None:

@@ -213,7 +213,8 @@ def test_loops_in_loops() -> None:
             h = Loop(m, , h0)<body = b (int64 i, bool d, double[B] v) => (bool e, double[B] o) {
                 e = Identity(d)
                 o, ys = Scan<num_scan_inputs = 1, body = s (double[B] p, double[B] xi)
-                    => (double[B] q, double[B] y) { a = Mul(p, w)  c = Add(a, xi)  q = Sin(c)  y = Identity(q) }>(v, x) }> }""",
+                    => (double[B] q, double[B] y)
+                    { a = Mul(p, w)  c = Add(a, xi)  q = Sin(c)  y = Identity(q) }>(v, x) }> }""",
         x=drawn(3, 2),
         h0=drawn(2),
         w=drawn(2),

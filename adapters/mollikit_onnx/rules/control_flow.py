@@ -50,6 +50,8 @@ def scan(node: Node, *cotangents: Tensor | None) -> Sent:
     n_sequences = node.attribute("num_scan_inputs")
     n_states = len(node.inputs) - n_sequences
     states, sequences = node.inputs[:n_states], node.inputs[n_states:]
+    if len(steps.input) != len(node.inputs):
+        node.refuse("its inputs are not those of its body, as in opset 8; export it at opset 18")
     _name_outputs(node, len(steps.output))
     orders = [Order.of(node, "input", k, x.rank) for k, x in enumerate(sequences)]
     straight = [order.straight(x) for order, x in zip(orders, sequences, strict=True)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import scan
 from mollikit_onnx.registry import rule
@@ -20,11 +22,14 @@ def cumulative_product(node: Node, g: Tensor) -> Sent:
     """dx_i is the product before i, times s_i = g_i + x_{i+1} s_{i+1}; no division, so zeros are right."""
     x, axis = node.x, node.inputs[1]
     exclusive, reverse = node.attribute("exclusive"), node.attribute("reverse")
-    if axis.value is None:
-        node.refuse("its axis is computed; make it a constant")
-    along = int(axis.value.item()) % x.rank
     before = x.op("CumProd", axis, exclusive=1, reverse=reverse)
-    others = x.dims(0, along).op("Concat", x.dims(along + 1), axis=0)
+    # The axis may be computed: (all sizes before it, its size, all sizes behind it).
+    place = (axis.op("Cast", to=TensorProto.INT64) + x.rank).op("Mod", x.rank).op("Reshape", [1])
+    one, sizes = node.graph.operand([1], TensorProto.INT64), x.dims()
+    cuts = [sizes.op("Slice", *ends, [0]) for ends in (([0], place), (place + 1, [x.rank]))]
+    ahead, behind = (one.op("Concat", cut, axis=0).op("ReduceProd", keepdims=1) for cut in cuts)
+    shape = node.graph.op("Concat", ahead, sizes.op("Gather", place), behind, axis=0)
+    flat = [t.op("Reshape", shape, allowzero=1).shaped((None, None, None)) for t in (x, g)]
 
     def step(states: list[Tensor], slices: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         (after,), (here, cotangent) = states, slices
@@ -32,7 +37,6 @@ def cumulative_product(node: Node, g: Tensor) -> Sent:
             return [cotangent + here * after], [after]
         return [here * (cotangent + after)], [cotangent + after]
 
-    start = g.graph.scalar(0.0, g.dtype).op("Expand", others)
-    start = start.shaped(None if x.shape is None else (*x.shape[:along], *x.shape[along + 1 :]))
-    _, (sums,) = scan([start], [x, g.shaped(x.shape)], step, backwards=not reverse, axis=along)
-    return [before * sums]
+    start = g.graph.scalar(0.0, g.dtype).op("Expand", ahead.op("Concat", behind, axis=0))
+    _, (sums,) = scan([start.shaped((None, None))], flat, step, backwards=not reverse, axis=1)
+    return [before * sums.op("Reshape", sizes, allowzero=1).shaped(x.shape)]

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.tensor import FLOATS, Tensor
 
 Sent = list[Tensor | None]
 
@@ -96,14 +96,18 @@ def unique(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
 
 @rule("OneHot", since=9)
 def one_hot(node: Node, g: Tensor) -> Sent:
-    """The two values, for elsewhere and for the indices, have the cotangents of their places."""
+    """The two values, for elsewhere and for the indices, have the cotangents of their places.
+
+    Indices and depth, which may be floats, only ever make steps.
+    """
     indices, depth, _ = node.inputs
     sides = [
         (g * indices.op("OneHot", depth, g.graph.constant(pair), axis=node.attribute("axis")))
         for pair in np.eye(2, dtype=helper.tensor_dtype_to_np_dtype(g.dtype))
     ]
     sums = [side.op("ReduceSum", keepdims=0).op("Unsqueeze", [0]) for side in sides]
-    return [None, None, sums[0].op("Concat", sums[1], axis=0)]
+    steps = [x.zeros() if x.dtype in FLOATS else None for x in (indices, depth)]
+    return [*steps, sums[0].op("Concat", sums[1], axis=0)]
 
 
 @rule("ReverseSequence")
