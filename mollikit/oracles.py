@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mollikit.estimators.base import Setting
+    from mollikit.moments import Tally
 
 Array = NDArray[Any]
 # A batch of inputs: an array (m, *shape), or a mapping of such arrays by input name.
@@ -72,6 +76,29 @@ class Reweightable(Protocol):
         ValueError
             A name is not among `weights`, or a shape is not that of the model's tensor.
         """
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """An oracle that can work through a block where its model lives, so that no points cross to the host.
+
+    `Pathwise` then hands it ranges of groups: it draws the points from its device's own generator, keyed
+    by (seed, item, group) as on the host (the same law, other bits), moves the input, differentiates,
+    and reduces the gradients to the moments of a `Tally`, which are all that comes back.
+    """
+
+    @property
+    def lives_on(self) -> str | None:
+        """The device on which it draws, such as "cuda:0"; None where it leaves that to the host."""
+        ...
+
+    def check_setting(self, setting: Setting) -> None:
+        """Raise ValueError, with the mend, where what is asked for cannot be done on the device."""
+        ...
+
+    def tally(self, setting: Setting, start: int, stop: int, rows: int) -> Tally:
+        """Tally groups start .. stop - 1, with ``rows`` rows in each call of the model."""
         ...
 
 

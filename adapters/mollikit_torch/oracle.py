@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mollikit.estimators.base import Setting
+from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit_torch.batches import Batch, Shape, one_row
 from mollikit_torch.diagnosis import Trace, refuse_not_finite
@@ -14,6 +17,7 @@ from mollikit_torch.layers import check_layer, recorded, replaced
 from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.pickling import check_picklable
 from mollikit_torch.replicas import Compiled, Function, Replicas, Reweighted, Source
+from mollikit_torch.resident import ResidentBlocks, check_resident
 from mollikit_torch.selection import Output, Target, check_target, chosen, row_values, tensor_output, top
 from mollikit_torch.tensors import array_of, computing, tensor_of
 from mollikit_torch.weights import replacements, shown
@@ -58,6 +62,10 @@ class TorchOracle:
     input_shapes : mapping of tuple, optional
         Shapes of the model's smoothed inputs by name, without the batch axis, None where open. Points are
         checked against them, and come by keyword.
+    resident : bool, optional
+        Draw, move and reduce the points of `Pathwise` on the model's device, so that no batch of points
+        crosses to the host: the same law by PyTorch's own generator, hence other bits. By default so on
+        CUDA and its like, and not on the CPU.
 
     Raises
     ------
@@ -88,6 +96,7 @@ class TorchOracle:
         autocast: torch.dtype | None = None,
         compile: bool = False,  # noqa: A002 - torch's own word for it
         input_shapes: Mapping[str, Shape] | None = None,
+        resident: bool | None = None,
     ) -> None:
         if not callable(model):
             raise TypeError(f"model is a torch.nn.Module or a function, and got a {type(model).__name__}")
@@ -114,6 +123,7 @@ class TorchOracle:
         self._target, self._output, self._layer = target, output, layer
         self._device, self._dtype = wanted or torch.device("cpu"), dtype
         self._format = MemoryFormat(memory_format, self._device)
+        self._resident = self._device.type not in ("cpu", "mps") if resident is None else resident
         self._autocast, self._compiled = autocast, compile
         self._shapes: dict[str, Shape] = {k: tuple(v) for k, v in (input_shapes or {}).items()}
 
@@ -157,6 +167,42 @@ class TorchOracle:
             There is no such weight, a shape is not its own, or the model is a function or compiled.
         """
         return self._with(_source=self._source.reweighted(replacements(weights, self._source.weights)))
+
+    @property
+    def lives_on(self) -> str | None:
+        """The device on which `Pathwise` has the points drawn; None where the host draws them."""
+        return str(self._device) if self._resident else None
+
+    def check_setting(self, setting: Setting) -> None:
+        """Raise ValueError where `Pathwise` is asked for what is not done on the device."""
+        check_resident(setting, self._device)
+        held = one_row(setting.held)
+        held.pop("target", None)
+        self._batch(setting.perturbation.layout.points(setting.perturbation.base[None]), held)
+
+    def tally(self, setting: Setting, start: int, stop: int, rows: int) -> Tally:
+        """Tally groups start .. stop - 1 of `Pathwise` on the device; moments alone come back."""
+        held = dict(setting.held)
+        target = held.pop("target", None)
+        sent = {k: tensor_of(v[None], f"held {k!r}", self._device, self._dtype) for k, v in held.items()}
+
+        def ask(points: Mapping[str, Tensor], count: int, weights: Any) -> Any:
+            whole = {k: tensor.expand(count, *tensor.shape[1:]) for k, tensor in sent.items()}
+            by_row = None if target is None else np.broadcast_to(target, (count, *np.shape(target)))
+            oracle = self if weights is None else self.reweighted(weights)
+            return oracle._gradients_of(points, whole, by_row, count)
+
+        return ResidentBlocks(setting, self._device, rows, ask).tally(start, stop)
+
+    def _gradients_of(
+        self, points: Mapping[str, Tensor], held: Mapping[str, Tensor], by_row: Any, rows: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Values and gradients of points that are on the device already."""
+        alone = next(iter(self._shapes), "")  # what a single array of points is called
+        cast = {name or alone: tensor.to(self._dtype or tensor.dtype) for name, tensor in points.items()}
+        batch = Batch(cast, held, "" not in cast, rows)
+        values, gradients = self._computed(batch, by_row)
+        return values, {name: gradients[name or alone] for name in points}
 
     def _with(self, **changed: Any) -> TorchOracle:
         other = object.__new__(TorchOracle)
@@ -226,12 +272,7 @@ class TorchOracle:
             values = next(iter(batch.points.values())).new_zeros(0)
             gradients = {name: torch.zeros_like(tensor) for name, tensor in batch.points.items()}
         else:
-
-            def differentiated(form: torch.memory_format) -> tuple[Tensor, dict[str, Tensor]]:
-                return self._differentiated(batch, by_row, form)
-
-            values, gradients = self._format.tried(differentiated, batch.points.values())
-            refuse_not_finite(gradients, lambda: self._fault(batch, by_row))
+            values, gradients = self._computed(batch, by_row)
         arrays = {name: array_of(gradient) for name, gradient in gradients.items()}
         return array_of(values), arrays if isinstance(points, Mapping) else next(iter(arrays.values()))
 
@@ -275,6 +316,7 @@ class TorchOracle:
             "memory_format": str(self._format),
             "autocast": None if self._autocast is None else str(self._autocast),
             "compiled": self._compiled,
+            "resident": self._resident,
             "torch": torch.__version__,
         }
 
@@ -325,6 +367,14 @@ class TorchOracle:
                 return array_of(tensor_output(output, batch.rows))
 
         return self._format.tried(outputs, batch.points.values())
+
+    def _computed(self, batch: Batch, by_row: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        def differentiated(form: torch.memory_format) -> tuple[Tensor, dict[str, Tensor]]:
+            return self._differentiated(batch, by_row, form)
+
+        values, gradients = self._format.tried(differentiated, batch.points.values())
+        refuse_not_finite(gradients, lambda: self._fault(batch, by_row))
+        return values, gradients
 
     def _differentiated(
         self, batch: Batch, by_row: Any, form: torch.memory_format

@@ -74,7 +74,7 @@ class Key:
         A group's points depend on its number alone, not on the range that is asked for.
         """
         dimension = int(np.prod(shape))
-        per_stream = _groups_per_stream(sampler.group_size(dimension) * dimension)
+        per_stream = groups_per_stream(sampler.group_size(dimension) * dimension)
         bits = np.random.Philox(key=np.array([self.seed, self.item], dtype=np.uint64))
         fresh: Any = bits.state
         rng = np.random.Generator(bits)
@@ -110,6 +110,6 @@ class Key:
         )
 
 
-def _groups_per_stream(values_per_group: int) -> int:
-    """Return a power of two of groups, so that blocks of such sizes use whole streams."""
+def groups_per_stream(values_per_group: int) -> int:
+    """Return how many groups a stream serves: a power of two, so that such blocks use whole streams."""
     return 1 << max(0, (_VALUES_PER_STREAM // values_per_group).bit_length() - 1)

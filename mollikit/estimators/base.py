@@ -34,7 +34,8 @@ Held = Mapping[str, NDArray[Any]]
 class Setting:
     """Everything that decides an estimate but its length: what a task is made from.
 
-    The oracle has been checked to have the protocol that the estimator needs.
+    The oracle has been checked to have the protocol that the estimator needs. Where ``drawn_on`` names a
+    device, it is `Resident`, and works through blocks itself.
     """
 
     oracle: Any
@@ -45,6 +46,7 @@ class Setting:
     views: Mapping[str, ViewLike]
     second_moments: bool = False
     weights: WeightPerturbation | None = None
+    drawn_on: str | None = None
 
     @property
     def group_size(self) -> int:
@@ -97,6 +99,10 @@ class Estimator(ABC):
 
     def _weights(self, oracle: Any) -> WeightPerturbation | None:
         """Resolve the scales on the oracle's weights, where they are smoothed."""
+        return None
+
+    def _drawn_on(self, oracle: Any) -> str | None:
+        """Return the device on which the oracle itself draws; None where the host does."""
         return None
 
     def _check(self, perturbation: Perturbation) -> None:  # noqa: B027 - most need no check
@@ -315,7 +321,7 @@ class Estimator(ABC):
                 f"a view cannot be called {min(taken)!r}: the second moments are; name it otherwise"
             )
         known = views.keys() | (SECOND if second else set())
-        budget.check(sampler.group_size(perturbation.dimension), known)
+        budget.check(sampler.group_size(perturbation.dimension), known, sampler.fewest_groups)
         _check_views(views, perturbation.layout)
         arrays = {name: np.asarray(values) for name, values in held.items()}
         if isinstance(oracle, Anchored):
@@ -323,8 +329,11 @@ class Estimator(ABC):
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
         self._check_oracle(oracle)
-        weights = self._weights(oracle)
-        return Setting(oracle, perturbation, sampler, key, arrays, dict(views), second, weights)
+        weights, device = self._weights(oracle), self._drawn_on(oracle)
+        setting = Setting(oracle, perturbation, sampler, key, arrays, dict(views), second, weights, device)
+        if device is not None:
+            oracle.check_setting(setting)
+        return setting
 
     def _block(self, setting: Setting, asked: int | None, budget: Budget) -> Block:
         def probe(rows: int) -> None:

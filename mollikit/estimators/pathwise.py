@@ -14,7 +14,7 @@ from mollikit.estimators.weights import WeightLaws, WeightPerturbation
 from mollikit.kernels import Law
 from mollikit.layout import Layout
 from mollikit.moments import Tally
-from mollikit.oracles import GradientOracle, Reweightable
+from mollikit.oracles import GradientOracle, Resident, Reweightable
 from mollikit.samplers import Antithetic, Independent, Recentred, Sampler
 
 
@@ -128,6 +128,9 @@ class Pathwise(Estimator):
                 "smoothed: give it these two (mollikit.Reweightable), or smooth the inputs alone"
             )
 
+    def _drawn_on(self, oracle: Any) -> str | None:
+        return oracle.lives_on if isinstance(oracle, Resident) else None
+
     def _probe(self, setting: Setting, points: Any, held: Held) -> None:
         oracle = setting.oracle
         if setting.weights is not None:
@@ -135,9 +138,23 @@ class Pathwise(Estimator):
         oracle.value_and_gradient(points, **held)
 
     def _task(self, setting: Setting, rows: int) -> Task:
+        if setting.drawn_on is not None:
+            return ResidentTask(setting, rows)
         if setting.weights is not None:
             return NestedTask(setting, setting.weights, rows)
         return PathwiseTask(setting, rows)
+
+
+@dataclass(frozen=True)
+class ResidentTask:
+    """Let the oracle work through the block where its model lives."""
+
+    setting: Setting
+    rows: int
+
+    def __call__(self, start: int, stop: int) -> Tally:
+        tally: Tally = self.setting.oracle.tally(self.setting, start, stop, self.rows)
+        return tally
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ _IDENTITY = (
     "held",
     "views",
     "second_moments",
+    "drawn_on",
     "weights",
     "block",
 )
@@ -40,7 +41,7 @@ _OF_WEIGHTS = "gradient of the function smoothed in its weights"
 def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
     """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256."""
     perturbation = setting.perturbation
-    kernels = estimator.inputs
+    kernels, where = estimator.inputs, setting.drawn_on
     laws = kernels.values() if isinstance(kernels, Mapping) else [kernels] if kernels is not None else []
     estimand = "; ".join(dict.fromkeys(law.estimand for law in laws))
     if setting.weights is not None:
@@ -69,6 +70,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "held": {name: _sha256(values) for name, values in setting.held.items()},
         "views": {name: repr(view) for name, view in setting.views.items()},
         "second_moments": setting.second_moments,
+        "drawn_on": None if where is None else f"{where}: the law of the host's points, other bits",
         "weights": _weights(setting),
         "group_size": setting.group_size,
         "versions": {"mollikit": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
