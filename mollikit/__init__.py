@@ -74,6 +74,8 @@ from mollikit.surrogates import (
     Shrunk,
     Surrogate,
     SurrogateMap,
+    TwoLevel,
+    TwoLevelEstimate,
     WholeBand,
 )
 from mollikit.views import ChannelSum, Input, Pool, View
@@ -155,6 +157,8 @@ __all__ = [
     "SurrogateMap",
     "Triangular",
     "Truncated",
+    "TwoLevel",
+    "TwoLevelEstimate",
     "Uniform",
     "ValueOracle",
     "View",

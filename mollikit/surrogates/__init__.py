@@ -4,6 +4,7 @@ from mollikit.surrogates.coarse import Coarse
 from mollikit.surrogates.combined import Combined
 from mollikit.surrogates.record import BiasedEstimate, BiasedView, Surrogate, SurrogateMap
 from mollikit.surrogates.shrunk import Shrunk
+from mollikit.surrogates.two_level import TwoLevel, TwoLevelEstimate
 
 __all__ = [
     "Audited",
@@ -16,5 +17,7 @@ __all__ = [
     "Shrunk",
     "Surrogate",
     "SurrogateMap",
+    "TwoLevel",
+    "TwoLevelEstimate",
     "WholeBand",
 ]
