@@ -45,7 +45,7 @@ from mollikit.kernels import (
     from_density,
 )
 from mollikit.measurement import Measurement
-from mollikit.oracles import Anchored, GradientOracle, ModelFile, Reweightable, ValueOracle
+from mollikit.oracles import Anchored, GradientOracle, ModelFile, Resident, Reweightable, ValueOracle
 from mollikit.progress import Progress, ProgressBar
 from mollikit.samplers import (
     Antithetic,
@@ -138,6 +138,7 @@ __all__ = [
     "ProgressBar",
     "Recentred",
     "RelativeError",
+    "Resident",
     "Reweightable",
     "RotatedSobol",
     "Sampler",
