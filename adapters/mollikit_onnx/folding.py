@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from mollikit_onnx.branches import taken_branch
+
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).
 SMALL = 4096
 _FOLDED = frozenset(
     {
         "Add",
+        "And",
         "Cast",
         "Ceil",
         "Concat",
@@ -24,12 +28,18 @@ _FOLDED = frozenset(
         "Expand",
         "Floor",
         "Gather",
+        "Greater",
+        "GreaterOrEqual",
         "Identity",
+        "Less",
+        "LessOrEqual",
         "Max",
         "Min",
         "Mod",
         "Mul",
         "Neg",
+        "Not",
+        "Or",
         "Range",
         "ReduceProd",
         "Reshape",
@@ -63,22 +73,45 @@ def folded(
         }
         static |= {name: tuple(weight.dims) for name, weight in weights.items()}
         kept: list[NodeProto] = []
+        changed = False
         for node in model.graph.node:
+            if node.op_type == "If" and node.input[0] in foldable and values[node.input[0]].size == 1:
+                branch = taken_branch(node, values[node.input[0]].item())
+                if branch is not None:
+                    changed = True
+                    kept += branch[0]
+                    _join(model, branch[1], weights, values, foldable)
+                    continue
             folded = None
             if node.op_type in _FOLDED and not node.domain and node.output[0] not in variables:
                 folded = _fold(node, values, foldable, static)
             if folded is None or folded.size > SMALL:
                 kept.append(node)
                 continue
-            name = node.output[0]
-            values[name], weights[name] = folded, numpy_helper.from_array(folded, name)
-            foldable.add(name)
-            model.graph.initializer.add().CopyFrom(weights[name])
-        if len(kept) == len(model.graph.node):
+            changed = True
+            constant = numpy_helper.from_array(folded, node.output[0])
+            _join(model, [constant], weights, values, foldable)
+        if not changed:
             return model
         nodes = [NodeProto.FromString(node.SerializeToString()) for node in kept]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
+
+
+def _join(
+    model: ModelProto,
+    constants: Sequence[TensorProto],
+    weights: dict[str, TensorProto],
+    values: dict[str, NDArray[Any]],
+    foldable: set[str],
+) -> None:
+    """Let constants that came up take part."""
+    model.graph.initializer.extend(constants)
+    for constant in constants:
+        weights[constant.name] = constant
+        if math.prod(constant.dims) <= SMALL:
+            values[constant.name] = numpy_helper.to_array(constant)
+            foldable.add(constant.name)
 
 
 def _static_shape(kind: TypeProto) -> tuple[int, ...] | None:
@@ -112,6 +145,8 @@ def _fold(
 def _stays_small(node: NodeProto, feeds: dict[str, NDArray[Any]]) -> bool:
     operands = [feeds[name] for name in node.input]
     if node.op_type == "Range":
+        if any(operand.ndim for operand in operands):
+            return False
         start, limit, delta = (float(operand) for operand in operands)
         return delta != 0 and abs((limit - start) / delta) <= SMALL
     return float(np.prod(operands[-1].astype(float))) <= SMALL

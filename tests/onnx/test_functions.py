@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from mollikit_onnx import ModelError, rule, vjp
+from mollikit_onnx import ModelError, pruned, rule, vjp
 from mollikit_onnx.functions import DEEPEST_CALL, MOST_NODES, expanded
+from mollikit_onnx.normal_form import normal_form
 from onnx import ModelProto, TypeProto, helper
 
 from tests.onnx.float64_reference import evaluator
@@ -164,3 +165,31 @@ def test_operators_newer_than_the_runtime_are_written_out() -> None:
     np.testing.assert_allclose(got[2], feeds["x"] * sigmoid, rtol=1e-5)
     slope = sigmoid * (1 + 0.5 * feeds["x"] * (1 - sigmoid)) * feeds["z"]
     np.testing.assert_allclose(got[1], slope, rtol=1e-5, atol=1e-6)
+
+
+def test_a_branch_that_is_known_beforehand_takes_the_place_of_its_if() -> None:
+    """Both Ifs use the same names inside, one holds another that captures them."""
+    inner = """If(d) <then_branch = ti () => (float[N] q) { q = Mul(a, k) },
+                      else_branch = ei () => (float[N] q) { q = Neg(a) }>"""
+    model = parsed(f"""m (float[N] x, bool d) => (float[N] y) {{
+        rank = Shape<start = 0>(x)
+        size = Size(rank)
+        one = Constant<value_int = 1>()
+        flat = Equal(size, one)
+        h = If(flat) <then_branch = t1 () => (float[N] c) <float k = {{3.0}}>
+                          {{ a = Sin(x)  b = {inner}  c = Identity(b) }},
+                      else_branch = e1 () => (float[N] c) {{ c = Neg(x) }}>
+        not = Not(flat)
+        y = If(not) <then_branch = t2 () => (float[N] c) {{ c = Neg(x) }},
+                     else_branch = e2 () => (float[N] c) {{ a = Mul(h, h)  c = Identity(a) }}> }}""")
+    form = normal_form(model, ["x"], ["y"])
+    assert [node.op_type for node in form.model.graph.node].count("If") == 1
+    x = np.array([0.3, -1.0], np.float32)
+    for condition, factor in ((True, 3), (False, -1)):
+        (expected,) = run_onnxruntime(model, {"x": x, "d": np.array(condition)})
+        np.testing.assert_allclose(expected, (factor * np.sin(x)) ** 2, rtol=1e-5)
+        result = pruned(vjp(model, ["x"], ["y"]), ["y", "x.gradient"])
+        feeds = {"x": x, "d": np.array(condition), "y.cotangent": np.ones(2, np.float32)}
+        y, got = run_onnxruntime(result, feeds)
+        np.testing.assert_allclose(y, expected, rtol=1e-6)
+        np.testing.assert_allclose(got, 2 * factor**2 * np.sin(x) * np.cos(x), rtol=1e-5)
