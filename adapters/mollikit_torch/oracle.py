@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,14 +12,14 @@ from mollikit.estimators.base import Setting
 from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit_torch.batches import Batch, Shape, one_row
-from mollikit_torch.diagnosis import Trace, refuse_not_finite
-from mollikit_torch.layers import check_layer, recorded, replaced
+from mollikit_torch.layers import check_layer
 from mollikit_torch.memory_format import MemoryFormat
+from mollikit_torch.passes import Passes
 from mollikit_torch.pickling import check_picklable
-from mollikit_torch.replicas import Compiled, Function, Replicas, Reweighted, Source
+from mollikit_torch.replicas import Compiled, Function, Replicas, Source
 from mollikit_torch.resident import ResidentBlocks, check_resident
-from mollikit_torch.selection import Output, Target, check_target, chosen, row_values, tensor_output, top
-from mollikit_torch.tensors import array_of, computing, tensor_of
+from mollikit_torch.selection import Output, Target, check_target, top
+from mollikit_torch.tensors import array_of, tensor_of
 from mollikit_torch.weights import replacements, shown
 
 
@@ -108,23 +108,23 @@ class TorchOracle:
         if layer is not None and compile:
             raise ValueError("layer= needs hooks that a compiled model does not have: leave compile= out")
         wanted = None if device is None else torch.device(device)
-        self._source: Source
+        source: Source
         if isinstance(model, nn.Module):
             if layer is not None:
                 check_layer(model, layer)
-            self._source = (Compiled if compile else Replicas)(model, wanted)
-            tensors = [*self._source.master.parameters(), *self._source.master.buffers()]
+            source = (Compiled if compile else Replicas)(model, wanted)
+            tensors = [*source.master.parameters(), *source.master.buffers()]
             floats = (t.dtype for t in tensors if t.is_floating_point())
             dtype = dtype or next(floats, None)
             wanted = wanted or next((t.device for t in tensors), None)
         else:
-            self._source = Function(model)
+            source = Function(model)
         self._name = type(model).__name__ if isinstance(model, nn.Module) else _name(model)
-        self._target, self._output, self._layer = target, output, layer
         self._device, self._dtype = wanted or torch.device("cpu"), dtype
-        self._format = MemoryFormat(memory_format, self._device)
+        form = MemoryFormat(memory_format, self._device)
+        self._passes = Passes(source, target, output, layer, self._device, form, autocast)
         self._resident = self._device.type not in ("cpu", "mps") if resident is None else resident
-        self._autocast, self._compiled = autocast, compile
+        self._compiled = compile
         self._shapes: dict[str, Shape] = {k: tuple(v) for k, v in (input_shapes or {}).items()}
 
     @property
@@ -142,9 +142,9 @@ class TorchOracle:
         **held : array
             The model's other inputs for it, without the batch axis too.
         """
-        if self._target != "top" or "target" in held:
+        if self._passes.target != "top" or "target" in held:
             return self
-        return self._with(_target=top(self.predict(one_row(inputs), **one_row(held))[0]))
+        return self._with(target=top(self.predict(one_row(inputs), **one_row(held))[0]))
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -154,7 +154,7 @@ class TorchOracle:
         as the running statistics of BatchNorm, are not among them. A plain function, an exported program and
         a compiled module show none. bfloat16, which NumPy lacks, is shown as float32.
         """
-        return shown(self._source.weights)
+        return shown(self._passes.source.weights)
 
     def reweighted(self, weights: Mapping[str, Array]) -> TorchOracle:
         """Return this oracle with other tensors in the place of some weights; the module is not touched.
@@ -166,7 +166,8 @@ class TorchOracle:
         ValueError
             There is no such weight, a shape is not its own, or the model is a function or compiled.
         """
-        return self._with(_source=self._source.reweighted(replacements(weights, self._source.weights)))
+        source = self._passes.source
+        return self._with(source=source.reweighted(replacements(weights, source.weights)))
 
     @property
     def lives_on(self) -> str | None:
@@ -201,12 +202,12 @@ class TorchOracle:
         alone = next(iter(self._shapes), "")  # what a single array of points is called
         cast = {name or alone: tensor.to(self._dtype or tensor.dtype) for name, tensor in points.items()}
         batch = Batch(cast, held, "" not in cast, rows)
-        values, gradients = self._computed(batch, by_row)
+        values, gradients = self._passes.gradients(batch, by_row)
         return values, {name: gradients[name or alone] for name in points}
 
     def _with(self, **changed: Any) -> TorchOracle:
         other = object.__new__(TorchOracle)
-        other.__dict__.update(self.__dict__, **changed)
+        other.__dict__.update(self.__dict__, _passes=replace(self._passes, **changed))
         return other
 
     def predict(self, points: Points, **held: Array) -> Array:
@@ -221,7 +222,7 @@ class TorchOracle:
         """
         held.pop("target", None)
         batch = self._batch(points, held)
-        return self._predicted(batch) if batch.rows else self._predicted(batch.zeros())[:0]
+        return self._passes.outputs(batch) if batch.rows else self._passes.outputs(batch.zeros())[:0]
 
     def value(self, points: Points, **held: Array) -> Array:
         """Return the values (m,) of the target on a batch of points, without gradients.
@@ -235,15 +236,7 @@ class TorchOracle:
         batch = self._batch(points, held)
         if batch.rows == 0:
             return array_of(next(iter(batch.points.values())).new_zeros(0))
-
-        def values(form: torch.memory_format) -> Array:
-            with (
-                computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast),
-                self._output_at(batch.points, batch, form) as output,
-            ):
-                return array_of(row_values(output, self._target, by_row, batch.rows))
-
-        return self._format.tried(values, batch.points.values())
+        return self._passes.values(batch, by_row)
 
     def value_and_gradient(self, points: Points, **held: Array) -> tuple[Array, Any]:
         """Return values (m,) and gradients, in the model's dtype (float32 for bfloat16).
@@ -272,7 +265,7 @@ class TorchOracle:
             values = next(iter(batch.points.values())).new_zeros(0)
             gradients = {name: torch.zeros_like(tensor) for name, tensor in batch.points.items()}
         else:
-            values, gradients = self._computed(batch, by_row)
+            values, gradients = self._passes.gradients(batch, by_row)
         arrays = {name: array_of(gradient) for name, gradient in gradients.items()}
         return array_of(values), arrays if isinstance(points, Mapping) else next(iter(arrays.values()))
 
@@ -284,49 +277,43 @@ class TorchOracle:
         ValueError
             The oracle has no layer, or the forward pass does not call it exactly once.
         """
-        if self._layer is None:
+        if self._passes.layer is None:
             raise ValueError("layer_output is for an oracle with layer=")
         held = {k: tensor_of(v, f"input {k!r}", self._device, self._dtype) for k, v in inputs.items()}
         rows = max((len(tensor) for tensor in held.values()), default=0)
-        with (
-            computing(self._device, rows=rows, gradients=False, autocast=self._autocast),
-            self._source.model() as model,
-        ):
-            assert isinstance(model, nn.Module)
-            with recorded(model, self._layer) as outputs:
-                model(**held)
+        outputs = self._passes.layer_outputs(held, rows)
         if len(outputs) != 1:
             raise ValueError(
-                f"layer {self._layer!r} is called {len(outputs)} times in a forward pass, not once"
+                f"layer {self._passes.layer!r} is called {len(outputs)} times in a forward pass, not once"
             )
         return array_of(outputs[0])
 
     def describe(self) -> dict[str, Any]:
         """Return what a reader needs to repeat a result, ready for JSON."""
-        target = _name(self._target) if callable(self._target) else self._target
+        passes, target = self._passes, self._told_target
         return {
             "oracle": "mollikit_torch.TorchOracle",
             "model": self._name,
-            "weights_sha256": self._source.digest(),
-            "output": _name(self._output) if callable(self._output) else self._output,
-            "layer": self._layer,
+            "weights_sha256": passes.source.digest(),
+            "output": _name(passes.output) if callable(passes.output) else passes.output,
+            "layer": passes.layer,
             "target": list(target) if isinstance(target, tuple) else target,
             "device": str(self._device),
             "dtype": None if self._dtype is None else str(self._dtype),
-            "memory_format": str(self._format),
-            "autocast": None if self._autocast is None else str(self._autocast),
+            "memory_format": str(passes.form),
+            "autocast": None if passes.autocast is None else str(passes.autocast),
             "compiled": self._compiled,
             "resident": self._resident,
             "torch": torch.__version__,
         }
 
     def __repr__(self) -> str:
-        target = _name(self._target) if callable(self._target) else self._target
-        at = "" if self._layer is None else f", layer={self._layer!r}"
-        return f"TorchOracle({self._name}, target={target!r}{at}, device={str(self._device)!r})"
+        at = "" if self._passes.layer is None else f", layer={self._passes.layer!r}"
+        return f"TorchOracle({self._name}, target={self._told_target!r}{at}, device={str(self._device)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        for what, part in (("model", self._source), ("target", self._target), ("output", self._output)):
+        passes = self._passes
+        for what, part in (("model", passes.source), ("target", passes.target), ("output", passes.output)):
             try:
                 check_picklable(part)
             except Exception as error:
@@ -336,79 +323,14 @@ class TorchOracle:
                 ) from error
         return self.__dict__
 
+    @property
+    def _told_target(self) -> Any:
+        return _name(self._passes.target) if callable(self._passes.target) else self._passes.target
+
     def _batch(self, points: Any, held: Mapping[str, Array]) -> Batch:
-        if self._layer is not None and isinstance(points, Mapping):
-            raise ValueError(f"points at layer {self._layer!r} are one array, and all inputs are held")
+        if self._passes.layer is not None and isinstance(points, Mapping):
+            raise ValueError(f"points at layer {self._passes.layer!r} are one array, and all inputs are held")
         return Batch.read(points, held, self._shapes, self._device, self._dtype)
-
-    @contextmanager
-    def _output_at(
-        self, points: Mapping[str, Tensor], batch: Batch, form: torch.memory_format
-    ) -> Iterator[Any]:
-        """Give the chosen output at these points; a backward pass needs the weights and belongs inside."""
-        batch = batch.copied(points, form)
-        with self._source.model() as model:
-            if self._layer is not None:
-                assert isinstance(model, nn.Module)
-                with replaced(model, self._layer, *batch.points.values()):
-                    outputs = model(**batch.held)
-            elif batch.by_name:
-                outputs = model(**batch.points, **batch.held)
-            else:
-                outputs = model(*batch.points.values(), **batch.held)
-            yield chosen(outputs, self._output)
-
-    def _predicted(self, batch: Batch) -> Array:
-        def outputs(form: torch.memory_format) -> Array:
-            with (
-                computing(self._device, rows=batch.rows, gradients=False, autocast=self._autocast),
-                self._output_at(batch.points, batch, form) as output,
-            ):
-                return array_of(tensor_output(output, batch.rows))
-
-        return self._format.tried(outputs, batch.points.values())
-
-    def _computed(self, batch: Batch, by_row: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        def differentiated(form: torch.memory_format) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._differentiated(batch, by_row, form)
-
-        values, gradients = self._format.tried(differentiated, batch.points.values())
-        refuse_not_finite(gradients, lambda: self._fault(batch, by_row))
-        return values, gradients
-
-    def _differentiated(
-        self, batch: Batch, by_row: Any, form: torch.memory_format
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        with computing(self._device, rows=batch.rows, gradients=True, autocast=self._autocast):
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in batch.points.items()}
-            with self._output_at(leaves, batch, form) as output:
-                values = row_values(output, self._target, by_row, batch.rows)
-                if not values.requires_grad:
-                    raise ValueError(
-                        "the output does not depend on the points by differentiable operations: look for "
-                        "argmax, rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an "
-                        "estimator from values"
-                    )
-                ones = torch.ones_like(values)
-                found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                    values, list(leaves.values()), ones, allow_unused=True
-                )
-        gradients = {}
-        for name, gradient in zip(leaves, found, strict=True):
-            if gradient is None:
-                which = f"input {name!r}" if name else "the points"
-                raise ValueError(f"the output does not depend on {which}: hold it, or choose another output")
-            gradients[name] = gradient
-        return values.detach(), gradients
-
-    def _fault(self, batch: Batch, by_row: Any) -> str:
-        """Say where in the model a gradient that is not finite arose; empty where that is not known."""
-        if not isinstance(self._source, Replicas | Reweighted):
-            return ""
-        trace = Trace()
-        with self._source.model() as model, trace.watching(model):
-            self._differentiated(batch, by_row, self._format.form)
-        return str(trace)
 
 
 def _name(function: Any) -> str:

@@ -160,7 +160,7 @@ def test_parametrised_and_tied_weights():
 def test_the_weights_are_shared_not_copied():
     model = nets.normalised()
     oracle = TorchOracle(model, target=1)
-    with oracle._source.model() as replica:
+    with oracle._passes.source.model() as replica:
         ours = dict(replica.named_parameters())
         for name, parameter in model.named_parameters():
             assert ours[name].data_ptr() == parameter.data_ptr()
