@@ -38,7 +38,7 @@ def matmul(node: Node, g: Tensor) -> Sent:
 def long(matrices: Tensor) -> Tensor:
     """All matrices of a stack, one below the other."""
     rows = matrices.graph.operand([-1], TensorProto.INT64)
-    return matrices.op("Reshape", rows.op("Concat", matrices.dims(matrices.rank - 1), axis=0))
+    return matrices.op("Reshape", rows.op("Concat", matrices.dims(-1), axis=0))
 
 
 def _transposed(matrix: Tensor) -> Tensor:
