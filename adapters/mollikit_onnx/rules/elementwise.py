@@ -151,9 +151,7 @@ def mean(node: Node, g: Tensor) -> Sent:
 
 @rule("Mod")
 def mod(node: Node, g: Tensor) -> Sent:
-    """Y = a - n b with a whole n = trunc(a / b)."""
-    if not node.attribute("fmod"):
-        node.refuse("fmod 0 is not defined for floating-point numbers; set fmod to 1")
+    """Y = a - n b with n = a / b rounded, to zero or down."""
     a, b = node.inputs
     whole = ((a - node.y) / b).op("Round").shaped(node.y.shape)
     return [g.summed_to(a), (-(g * whole)).shaped(node.y.shape).summed_to(b) if node.wanted[1] else None]

@@ -17,24 +17,38 @@ Sent = list[Tensor | None]
 @rule("Resize", since=11)
 def resize(node: Node, g: Tensor) -> Sent:
     """Linear in x, and one axis after the other: for each a matrix, which resizing the identity gives."""
+    return [_of_x(node, g), *(_of_place(node, k) for k in range(1, len(node.inputs)))]
+
+
+def _of_place(node: Node, index: int) -> Tensor | None:
+    """Where the nearest element is taken, its place decides on which one alone."""
+    given: Tensor | None = node.inputs[index]
+    if given is None or not node.wanted[index]:
+        return None
+    if node.attribute("mode") != "nearest":
+        node.refuse("the gradient with respect to the region or the scales is not covered")
+    return node.graph.scalar(0.0, given.dtype).expanded_like(given)
+
+
+def _of_x(node: Node, g: Tensor) -> Tensor:
     x = node.x
     if node.attribute("keep_aspect_ratio_policy") not in (None, "stretch"):
         if node.attribute("mode") != "nearest" or node.attribute("extrapolation_value"):
             node.refuse(
                 "keep_aspect_ratio_policy is covered for mode nearest alone; give the sizes it leads to"
             )
-        return [returned(node, g)]
+        return returned(node, g)
     places = {axis: place for place, axis in enumerate(_axes(node)) if not _unchanged(node, place, axis)}
     if not places:
-        return [g]
+        return g
     block = [_repeats(node, places[axis], axis) if axis in places else 1 for axis in range(x.rank)]
     if x.rank > 2 and block[:2] == [1, 1] and all(block):
         kernel = block[2:]
         sums = g.op("AveragePool", kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))
-        return [sums.shaped(x.shape)]
+        return sums.shaped(x.shape)
     for axis in sorted(places, reverse=True):
         g = _pulled_back(node, g, _matrix(node, places[axis], axis), axis)
-    return [g.shaped(x.shape)]
+    return g.shaped(x.shape)
 
 
 def _axes(node: Node) -> list[int]:

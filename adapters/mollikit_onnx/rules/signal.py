@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from onnx import TensorProto
 
 from mollikit_onnx.node import Node
@@ -12,54 +13,55 @@ Sent = list[Tensor | None]
 @rule("DFT", since=17)
 def dft_17(node: Node, g: Tensor) -> Sent:
     """The adjoint of a Fourier transform is its inverse times its length; the axis is an attribute."""
-    return [_adjoint(node, g, node.attribute("axis"))]
+    return [_adjoint(node, g, node.graph.operand([node.attribute("axis")], TensorProto.INT64))]
 
 
 @rule("DFT", since=20)
 def dft(node: Node, g: Tensor) -> Sent:
     """The adjoint of a Fourier transform is its inverse times its length; the axis is an input."""
-    axis = node.input(2)
-    if axis is not None and axis.value is None:
-        node.refuse("its axis is computed by the model; make it a constant")
-    return [_adjoint(node, g, -2 if axis is None or axis.value is None else axis.value.item())]
+    axis = node.input(2) or node.graph.scalar(-2, TensorProto.INT64)
+    return [_adjoint(node, g, axis.op("Reshape", [1]))]
 
 
-def _adjoint(node: Node, g: Tensor, axis: int) -> Tensor:
+def _adjoint(node: Node, g: Tensor, axis: Tensor) -> Tensor:
     x, length = node.x, node.input(1)
-    axis %= x.rank
+    axis = axis.op("Mod", x.rank)
     inverse, half = node.attribute("inverse"), node.attribute("onesided")
-    count = x.dims(axis, axis + 1) if length is None else length.op("Reshape", [1])
+    count = x.dims().op("Gather", axis) if length is None else length.op("Reshape", [1])
     if inverse and half and length is None:
         count = (count - 1) * 2
     kept, total = count, count.op("Cast", to=g.dtype)
     if not inverse:
-        back = _transform(_extended(g, count, axis) if half else g, axis, inverse=1) * total
+        back = _transform(node, _extended(g, count, axis) if half else g, axis, inverse=1) * total
     else:
-        back = _transform(g, axis, inverse=0) / total
+        back = _transform(node, g, axis, inverse=0) / total
     if inverse and half:
         # All bins but the first and, of an even length, the last stand for their mirror images too.
         kept = count.op("Div", 2) + 1
         bins = _numbers(kept)
         mirrored = (bins.op("Equal", 0).op("Or", (bins * 2).op("Equal", count))).op("Not")
         times = mirrored.op("Cast", to=g.dtype) + 1
-        back = back.op("Slice", [0], kept, [axis]) * times.op("Unsqueeze", list(range(1, x.rank - axis)))
+        axes = node.graph.constant(np.arange(x.rank))
+        along = axis.graph.scalar(-1, TensorProto.INT64).where(axes.op("Equal", axis), 1)
+        back = back.op("Slice", [0], kept, axis) * times.op("Reshape", along)
     back = back.op("Slice", [0], x.dims(x.rank - 1), [x.rank - 1])
     if length is None and not (inverse and half):
         return back.shaped(x.shape)
-    return _extended(back, x.dims(axis, axis + 1), axis, kept).shaped(x.shape)
+    return _extended(back, x.dims().op("Gather", axis), axis, kept).shaped(x.shape)
 
 
-def _transform(x: Tensor, axis: int, *, inverse: int) -> Tensor:
-    if x.graph.opsets[""] < 20:
-        return x.op("DFT", axis=axis, inverse=inverse)
-    return x.op("DFT", None, x.graph.scalar(axis, TensorProto.INT64), inverse=inverse)
+def _transform(node: Node, x: Tensor, axis: Tensor, *, inverse: int) -> Tensor:
+    if node.graph.opsets[""] < 20:
+        own = 2 if node.proto.op_type == "STFT" else node.attribute("axis")
+        return x.op("DFT", axis=own, inverse=inverse)
+    return x.op("DFT", None, axis.op("Squeeze", [0]), inverse=inverse)
 
 
-def _extended(x: Tensor, size: Tensor, axis: int, before: Tensor | None = None) -> Tensor:
+def _extended(x: Tensor, size: Tensor, axis: Tensor, before: Tensor | None = None) -> Tensor:
     """Put zeros behind x, or cut it, so that an axis has the given size."""
-    before = x.op("Shape", start=axis, end=axis + 1) if before is None else before
+    before = x.op("Shape").op("Gather", axis) if before is None else before
     pads = x.graph.operand([0], TensorProto.INT64).op("Concat", size - before, axis=0)
-    return x.op("Pad", pads, None, [axis])
+    return x.op("Pad", pads, None, axis)
 
 
 def _numbers(count: Tensor) -> Tensor:
@@ -73,8 +75,9 @@ def stft(node: Node, g: Tensor) -> Sent:
     signal, step = node.inputs[:2]
     window, length = node.input(2), node.input(3)
     size = length.op("Reshape", [1]) if length is not None else node.inputs[2].dims(0, 1)
-    whole = _extended(g, size, 2) if node.attribute("onesided") else g
-    back = _transform(whole, 2, inverse=1) * size.op("Cast", to=g.dtype)
+    axis = node.graph.operand([2], TensorProto.INT64)
+    whole = _extended(g, size, axis) if node.attribute("onesided") else g
+    back = _transform(node, whole, axis, inverse=1) * size.op("Cast", to=g.dtype)
     back = back.op("Slice", [0], signal.dims(2), [3])
     starts = (_numbers(g.dims(1, 2)) * step.op("Cast", to=TensorProto.INT64)).op("Unsqueeze", [1])
     places = starts + _numbers(size)
