@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx.parser
+import onnxruntime
 import pytest
-from mollikit_onnx import vjp
-from onnx import ModelProto, helper
+from mollikit_onnx import UnsupportedOperatorError, vjp
+from onnx import ModelProto, helper, numpy_helper
 
+from tests.onnx import models
 from tests.onnx.backend_suite import in_float64
 from tests.onnx.float64_reference import evaluator
 from tests.onnx.gradient_checks import assert_directional, run_onnxruntime
@@ -143,3 +147,85 @@ class _Values:
 
     def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         return self._run.run(["y"], {**feeds, "y.cotangent": self._cotangent})
+
+
+BLOCK = """m (float[N,5,8] x) => (float[N,5,8] y) {
+    two = Constant<value_float = 2.0>()
+    root = Constant<value_float = 1.41421356>()
+    half = Constant<value_float = 0.5>()
+    one = Constant<value_float = 1.0>()
+    epsilon = Constant<value_float = 0.00001>()
+    last = Constant<value_ints = [-1]>()
+    q = MatMul(x, wq)
+    k = MatMul(x, wk)
+    v = MatMul(x, wv)
+    t = Transpose<perm = [0, 2, 1]>(k)
+    s = MatMul(q, t)
+    scaled = Mul(s, half)
+    p = Softmax<axis = -1>(scaled)
+    a = MatMul(p, v)
+    h = Add(a, x)
+    mean = ReduceMean(h, last)
+    centred = Sub(h, mean)
+    squared = Pow(centred, two)
+    variance = ReduceMean(squared, last)
+    shifted = Add(variance, epsilon)
+    deviation = Sqrt(shifted)
+    normal = Div(centred, deviation)
+    gained = Mul(normal, gain)
+    n = Add(gained, shift)
+    z = MatMul(n, w)
+    b = Add(z, bias)
+    over = Div(b, root)
+    e = Erf(over)
+    e1 = Add(e, one)
+    half_b = Mul(b, half)
+    y = Mul(half_b, e1)
+}"""
+
+
+def block() -> ModelProto:
+    """Attention, a residual sum, LayerNormalization and Gelu, all in elementary operators."""
+    model: ModelProto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {BLOCK}')
+    shapes = dict.fromkeys(("wq", "wk", "wv", "w"), (8, 8)) | dict.fromkeys(("gain", "shift", "bias"), (8,))
+    rng = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(F32), name))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "left"),
+    [(models.cnn(), {"FusedConv"}), (block(), {"FusedMatMul", "BiasGelu"})],
+    ids=["cnn", "block"],
+)
+def test_what_the_optimiser_leaves(model: ModelProto, left: set[str], tmp_path: Path) -> None:
+    """The gradient of the file that onnxruntime optimised is that of the model."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    optimised = onnx.load(tmp_path / "optimised.onnx")
+    assert left <= {node.op_type for node in optimised.graph.node}
+    (port,), (out,) = model.graph.input, model.graph.output
+    shape = [3, *(d.dim_value for d in port.type.tensor_type.shape.dim[1:])]
+    x = np.random.default_rng(1).standard_normal(shape).astype(F32)
+    (y,) = run_onnxruntime(model, {port.name: x})
+    feeds = {
+        port.name: x,
+        f"{out.name}.cotangent": np.random.default_rng(2).standard_normal(y.shape).astype(F32),
+    }
+    expected, got = (run_onnxruntime(vjp(m, [port.name], [out.name]), feeds) for m in (model, optimised))
+    for one, other in zip(expected, got, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
+def test_trees_point_to_the_estimators_of_black_boxes() -> None:
+    model: ModelProto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]> m (float[N,3] x) => (float[N,1] y) '
+        "{ y = ai.onnx.ml.TreeEnsembleRegressor(x) }"
+    )
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"TreeEnsembleRegressor.*Secant or mollikit\.ScoreFunction"
+    ):
+        vjp(model, ["x"], ["y"])
