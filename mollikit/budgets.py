@@ -70,8 +70,18 @@ class Budget(ABC):
         """Return the most groups that this budget allows, where that is known beforehand."""
         return None
 
-    def check(self, group_size: int, views: Collection[str]) -> None:  # noqa: B027 - most need no check
-        """Raise ValueError where the budget does not fit the scheme or the views."""
+    def check(  # noqa: B027 - most need no check
+        self, group_size: int, views: Collection[str], fewest: int = 2
+    ) -> None:
+        """Raise ValueError where the budget does not fit the scheme or the views.
+
+        Parameters
+        ----------
+        group_size : int
+        views : names of the views
+        fewest : int
+            Groups that the scheme's error bar needs.
+        """
 
     def deadline(self) -> float | None:
         """Seconds that the run may take, or None."""
@@ -111,11 +121,12 @@ class Evaluations(Budget):
     def limit(self, group_size: int) -> int:
         return int(self.n) // group_size
 
-    def check(self, group_size: int, views: Collection[str]) -> None:
-        if self.limit(group_size) < 2:
+    def check(self, group_size: int, views: Collection[str], fewest: int = 2) -> None:
+        if self.limit(group_size) < fewest:
             raise ValueError(
                 f"{self} allows {self.limit(group_size)} groups of {group_size} points, and an error bar "
-                f"needs 2: give at least {2 * group_size} evaluations, or a sampler with smaller groups"
+                f"needs {fewest}: give at least {fewest * group_size} evaluations, or a sampler with smaller "
+                "groups"
             )
 
     def share(self, status: Status) -> float:
@@ -142,7 +153,7 @@ class RelativeError(Budget):
         met = status.looked_at and status.moments(self.view).relative_error <= self.r
         return self if met else None
 
-    def check(self, group_size: int, views: Collection[str]) -> None:
+    def check(self, group_size: int, views: Collection[str], fewest: int = 2) -> None:
         _check_view(self, self.view, views)
 
     def share(self, status: Status) -> float:
@@ -186,7 +197,7 @@ class AbsoluteError(Budget):
     def reached(self, status: Status) -> Budget | None:
         return self if status.looked_at and self._widest(status) <= self.e else None
 
-    def check(self, group_size: int, views: Collection[str]) -> None:
+    def check(self, group_size: int, views: Collection[str], fewest: int = 2) -> None:
         _check_view(self, self.view, views)
 
     def share(self, status: Status) -> float:
@@ -239,7 +250,7 @@ class StableRanking(Budget):
     def reached(self, status: Status) -> Budget | None:
         raise TypeError("StableRanking remembers the looks of one run: ask what begun() returns")
 
-    def check(self, group_size: int, views: Collection[str]) -> None:
+    def check(self, group_size: int, views: Collection[str], fewest: int = 2) -> None:
         _check_view(self, self.view, views)
 
 
@@ -321,9 +332,9 @@ class FirstOf(Budget):
     def limit(self, group_size: int) -> int | None:
         return min((n for b in self.budgets if (n := b.limit(group_size)) is not None), default=None)
 
-    def check(self, group_size: int, views: Collection[str]) -> None:
+    def check(self, group_size: int, views: Collection[str], fewest: int = 2) -> None:
         for budget in self.budgets:
-            budget.check(group_size, views)
+            budget.check(group_size, views, fewest)
 
     def deadline(self) -> float | None:
         return min((s for b in self.budgets if (s := b.deadline()) is not None), default=None)

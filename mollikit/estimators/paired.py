@@ -213,7 +213,7 @@ def difference(
     if in_flight is not None and in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
     pair = 2 * a.group_size
-    budget.check(pair, (views or {}).keys())
+    budget.check(pair, (views or {}).keys(), max(side.sampler.fewest_groups for side in (a, b)))
     asked = block or first.estimator.block or second.estimator.block
     chosen = first.estimator._block(a, asked, budget)
     outcome = run(

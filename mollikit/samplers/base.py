@@ -18,6 +18,8 @@ class Sampler(ABC):
     """
 
     biased: ClassVar[bool] = False
+    # Groups without which an error bar says too little: nets, whose means are not normal, need more.
+    fewest_groups: ClassVar[int] = 2
 
     @abstractmethod
     def group_size(self, dimension: int) -> int:

@@ -51,6 +51,8 @@ class RotatedSobol(Sampler):
     directions: ArrayLike
     points: int = 128
 
+    fewest_groups = 8
+
     def __post_init__(self) -> None:
         Sobol(self.points)
         given = np.asarray(self.directions, dtype=np.float64)

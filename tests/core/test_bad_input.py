@@ -236,3 +236,10 @@ def test_what_is_no_budget_and_what_is_no_kernel_are_named():
         mk.Pathwise(mk.Gaussian(0.1)).estimate(Cubic(), np.ones(3), budget=64)
     with pytest.raises(TypeError, match=r"smoothed by 0\.5, which is not a kernel"):
         mk.Pathwise(0.5).estimate(Cubic(), np.ones(3))
+
+
+@pytest.mark.parametrize(("sampler", "needed"), [(mk.Sobol(64), 512), (mk.RotatedSobol(np.eye(3), 16), 128)])
+def test_nets_too_few_for_an_error_bar_are_refused_and_counted(sampler, needed):
+    smooth = mk.Pathwise(GAUSSIAN, sampler)
+    with pytest.raises(ValueError, match=f"an error bar needs 8: give at least {needed} evaluations"):
+        smooth.estimate(Untouchable(), np.ones(3), budget=mk.Evaluations(needed - 1))

@@ -23,7 +23,7 @@ def real_rows(oracle, x=X):
 
 
 @given(
-    n=st.integers(128, 700),
+    n=st.integers(512, 900),
     sampler=st.sampled_from(SAMPLERS),
     block=st.none() | st.integers(64, 300),
 )

@@ -49,13 +49,13 @@ def assert_between(estimates, truth, least, most, sure=4.0):
 
 @every_sampler
 def test_coverage_at_fixed_n(sampler):
-    assert_between(runs(sampler, mk.Evaluations(256), 400), TRUTH, 0.94, 0.96)
+    assert_between(runs(sampler, mk.Evaluations(512), 400), TRUTH, 0.94, 0.96)
 
 
 @pytest.mark.full
 @every_sampler
 def test_coverage_at_fixed_n_over_many_seeds(sampler):
-    assert_between(runs(sampler, mk.Evaluations(256), 4000), TRUTH, 0.94, 0.96, sure=1.0)
+    assert_between(runs(sampler, mk.Evaluations(512), 4000), TRUTH, 0.94, 0.96, sure=1.0)
 
 
 @every_sampler
@@ -98,10 +98,10 @@ def test_dependent_points_taken_for_independent_ones_fail(sampler):
 
         def interval(self, level):
             points = mk.Pathwise(KERNEL, sampler).estimate(
-                FORM, X, budget=mk.Evaluations(256), rng=self.seed, views={}
+                FORM, X, budget=mk.Evaluations(512), rng=self.seed, views={}
             )
             spread = mk.Pathwise(KERNEL, mk.Independent()).estimate(
-                FORM, X, budget=mk.Evaluations(256), rng=self.seed
+                FORM, X, budget=mk.Evaluations(512), rng=self.seed
             )
             half = 1.96 * spread.standard_error
             return points.gradient - half, points.gradient + half
@@ -160,7 +160,7 @@ def net_truth(net):
 def test_coverage_on_a_trained_net(net, net_truth, sampler, seeds, sure):
     assert net.accuracy > 0.95
     smooth = mk.Pathwise(mk.Gaussian(mk.OfRange(0.2)), sampler)
-    budget = mk.Evaluations(256)
+    budget = mk.Evaluations(512)
     estimates = [smooth.estimate(net, net.digit, budget=budget, rng=seed) for seed in range(seeds)]
     # The truth is itself estimated, from 1024 times the evaluations: its error is a thirtieth.
     assert net_truth.relative_error < estimates[0].relative_error / 20

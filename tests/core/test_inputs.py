@@ -11,7 +11,7 @@ import mollikit as mk
 from mollikit.testing import machine_epsilon
 from tests.core.closed_forms import KERNELS, SAMPLERS, Cubic, Linear, Recording, waves
 
-BUDGET = mk.Evaluations(128)
+BUDGET = mk.Evaluations(512)
 X = np.linspace(-1, 1, 6)
 
 
@@ -57,7 +57,7 @@ def test_held_coordinates_are_not_seen_by_the_sampler():
     x, widths = np.ones(30_000), np.zeros(30_000)
     widths[:5] = 1
     oracle = Recording(Linear(np.ones(30_000)))
-    mk.Pathwise(mk.Uniform(widths), mk.Sobol(4)).estimate(oracle, x, budget=mk.Evaluations(8), rng=0)
+    mk.Pathwise(mk.Uniform(widths), mk.Sobol(4)).estimate(oracle, x, budget=mk.Evaluations(32), rng=0)
     assert (oracle.batches[0][0][:, 5:] == 1).all()
 
 

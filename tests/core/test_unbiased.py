@@ -66,7 +66,7 @@ def test_the_smoothed_value_agrees_with_the_closed_form(sampler, kernel):
 @every_kernel
 def test_a_linear_function_is_exact(sampler, kernel):
     form = Linear(A[0])
-    estimate = mk.Pathwise(kernel(WIDTHS), sampler).estimate(form, X, budget=mk.Evaluations(256), rng=0)
+    estimate = mk.Pathwise(kernel(WIDTHS), sampler).estimate(form, X, budget=mk.Evaluations(512), rng=0)
     np.testing.assert_allclose(estimate.gradient, A[0], rtol=rounding(float))
     assert estimate.relative_error < rounding(float)
 
