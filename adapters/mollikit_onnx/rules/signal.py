@@ -73,6 +73,10 @@ def _numbers(count: Tensor) -> Tensor:
 def stft(node: Node, g: Tensor) -> Sent:
     """Frames of the signal, times the window, transformed: in reverse order, what overlaps adds up."""
     signal, step = node.inputs[:2]
+    # onnxruntime takes real signals without their last axis too, and models have them so.
+    bare = signal.rank == 2
+    if bare:
+        signal = signal.op("Unsqueeze", [2])
     window, length = node.input(2), node.input(3)
     size = length.op("Reshape", [1]) if length is not None else node.inputs[2].dims(0, 1)
     axis = node.graph.operand([2], TensorProto.INT64)
@@ -89,5 +93,6 @@ def stft(node: Node, g: Tensor) -> Sent:
     zeros = g.graph.scalar(0.0, g.dtype).op("Expand", signal.dims().op("Gather", [1, 0, 2]))
     frames = back.op("Transpose", perm=[1, 2, 0, 3])
     summed = zeros.op("ScatterND", places.op("Unsqueeze", [2]), frames, reduction="add")
-    sent[0] = summed.op("Transpose", perm=[1, 0, 2]).shaped(signal.shape)
+    added = summed.op("Transpose", perm=[1, 0, 2]).shaped(signal.shape)
+    sent[0] = added.op("Squeeze", [2]) if bare else added
     return sent

@@ -14,7 +14,6 @@ class Case:
     """A use of an operator.
 
     Integer inputs arrive at run time where the sizes are symbolic, except those whose places are ``fixed``.
-    Gradients are with respect to all float inputs but those whose places are ``held``.
     """
 
     op_type: str
@@ -23,7 +22,6 @@ class Case:
     n_outputs: int = 1
     opset: int = 20
     fixed: tuple[int, ...] = ()
-    held: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         shapes = ",".join(
@@ -39,10 +37,9 @@ def case(
     n_outputs: int = 1,
     opset: int = 20,
     fixed: tuple[int, ...] = (),
-    held: tuple[int, ...] = (),
     **attributes: Any,
 ) -> Case:
-    return Case(op_type, inputs, attributes, n_outputs, opset, fixed, held)
+    return Case(op_type, inputs, attributes, n_outputs, opset, fixed)
 
 
 def ints(*values: int) -> np.ndarray:
