@@ -1,6 +1,24 @@
-"""PyTorch models as oracles: modules, functions and exported programs (.pt2)."""
+"""PyTorch models as oracles: modules, functions, exported programs (.pt2) and Captum's methods."""
+
+from typing import TYPE_CHECKING, Any
 
 from mollikit_torch.exported import open_exported
 from mollikit_torch.oracle import TorchOracle
 
-__all__ = ["TorchOracle", "open_exported"]
+if TYPE_CHECKING:
+    from mollikit_torch.captum import CaptumOracle
+
+__all__ = ["CaptumOracle", "TorchOracle", "open_exported"]
+
+
+def __getattr__(name: str) -> Any:
+    # Captum is an extra of its own, and takes a second to import.
+    if name != "CaptumOracle":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from mollikit_torch.captum import CaptumOracle
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"CaptumOracle needs the module {error.name}: pip install 'mollikit[captum]'"
+        ) from error
+    return CaptumOracle

@@ -14,10 +14,11 @@ from torch import Tensor
 from mollikit.estimators.base import Setting
 from mollikit.estimators.nested import Nested
 from mollikit.kernels import Gaussian
-from mollikit.moments import Moments, Tally
+from mollikit.moments import Tally
 from mollikit.samplers import Sampler
 from mollikit_torch.draws import KERNELS, SAMPLERS, displacements, groups_of_normals
-from mollikit_torch.tensors import array_of, computing
+from mollikit_torch.reduction import first_moments, second_moments
+from mollikit_torch.tensors import computing
 from mollikit_torch.views import on_device
 
 # Values (rows,) and gradients, by input name, of points by input name, under other weights if they are given.
@@ -37,8 +38,6 @@ def check_resident(setting: Setting, device: torch.device) -> None:
         if type(draws) not in KERNELS:
             known = ", ".join(kernel.__name__ for kernel in KERNELS)
             raise ValueError(f"{type(draws).__name__} is not drawn on {device}: give {known}, {_HOST}")
-    if setting.second_moments:
-        raise ValueError(f"second moments are not reduced on {device}: leave them out, {_HOST}")
     for name, view in setting.views.items():
         on_device(name, view)
     if device.type == "mps":
@@ -56,19 +55,19 @@ class ResidentBlocks:
 
     def tally(self, start: int, stop: int) -> Tally:
         """Tally groups start .. stop - 1."""
-        s = self.setting
+        s, size = self.setting, self.setting.group_size
         with computing(self.device, rows=self.rows, gradients=False, autocast=None):
             gradients, values = self._answers(start, stop)
-            means = _in_groups(gradients, stop - start, s.group_size)
-            averages = _in_groups(values, stop - start, s.group_size)
-            if not bool(averages.isfinite().all()):
+            if not bool(values.isfinite().all()):
                 raise FloatingPointError(
                     f"the oracle's value is NaN or infinite in groups {start} to {stop - 1}: it overflows "
                     "there, or a smaller scale is needed"
                 )
-            formed = self._formed(means)
-            views = {name: _moments(on_device(name, view)(formed)) for name, view in s.views.items()}
-            return Tally(_moments(means), views, _moments(averages))
+            moments = second_moments if s.second_moments else first_moments
+            formed, views = self._formed(gradients), {}
+            for name, view in s.views.items():
+                views[name] = moments(on_device(name, view)(formed), size)
+            return Tally(moments(gradients, size), views, moments(values, size))
 
     def _answers(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         s = self.setting
@@ -130,9 +129,9 @@ class ResidentBlocks:
         base, widths = (torch.tensor(array, device=self.device) for array in (p.base, p.widths))
         return base, widths, None if p.moving is None else torch.tensor(p.moving, device=self.device)
 
-    def _formed(self, means: Tensor) -> Any:
+    def _formed(self, rows: Tensor) -> Any:
         leaves = self.setting.perturbation.layout.leaves
-        parts = {leaf.name: means[:, leaf.start : leaf.stop].reshape(-1, *leaf.shape) for leaf in leaves}
+        parts = {leaf.name: rows[:, leaf.start : leaf.stop].reshape(-1, *leaf.shape) for leaf in leaves}
         return parts.get(None, parts)
 
 
@@ -142,12 +141,3 @@ def _inner(sampler: Sampler) -> Sampler:
 
 def _dtype(base: np.ndarray[Any, Any]) -> torch.dtype:
     return torch.float64 if base.dtype.itemsize == 8 else torch.float32
-
-
-def _in_groups(points: Tensor, groups: int, size: int) -> Tensor:
-    return points[: groups * size].reshape(groups, size, *points.shape[1:]).mean(dim=1, dtype=torch.float64)
-
-
-def _moments(rows: Tensor) -> Moments:
-    mean = rows.mean(dim=0)
-    return Moments(len(rows), array_of(mean), array_of((rows - mean).square().sum(dim=0)))

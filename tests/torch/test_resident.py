@@ -14,13 +14,15 @@ from scipy import stats
 torch = pytest.importorskip("torch")
 
 import mollikit_torch.oracle  # noqa: E402
-import mollikit_torch.resident  # noqa: E402
+import mollikit_torch.reduction  # noqa: E402
 from mollikit_torch import TorchOracle  # noqa: E402
 from mollikit_torch.draws import KERNELS, displacements, groups_of_normals  # noqa: E402
+from mollikit_torch.reduction import second_moments  # noqa: E402
 from mollikit_torch.views import on_device  # noqa: E402
 
 import mollikit as mk  # noqa: E402
 from mollikit.engine.streams import Key  # noqa: E402
+from mollikit.moments import SecondMoments  # noqa: E402
 from mollikit.pointsets import Normals  # noqa: E402
 from mollikit.testing import rounding  # noqa: E402
 from tests.core.test_determinism import bits  # noqa: E402
@@ -114,6 +116,27 @@ def test_the_moments_are_those_of_the_groups_means(sampler):
         np.testing.assert_allclose(got.m2, deviations, rtol=1e-3, atol=1e-5 * scale**2)
 
 
+@every_sampler
+def test_second_moments_are_those_of_the_host(sampler):
+    points = np.random.default_rng(0).standard_normal((12 * sampler.group_size(1), 2, 3)).astype(np.float32)
+    groups = points.reshape(12, -1, 2, 3)
+    host = SecondMoments.of_points(groups.mean(1, dtype=float), groups)
+    device = second_moments(torch.tensor(points), sampler.group_size(1))
+    for part in SecondMoments.parts():
+        np.testing.assert_allclose(getattr(device, part), getattr(host, part), rtol=1e-9, atol=1e-12)
+
+
+def test_the_variance_is_estimated_on_the_device():
+    views = {"whole": mk.ChannelSum()}
+    smooth = mk.Pathwise(mk.Gaussian(0.5), second_moments=True)
+    estimate = smooth.estimate(oracle(), X, views=views, budget=mk.Evaluations(1 << 13), rng=1)
+    truth = 4 * X**2 * 0.25 + 2 * 0.25**2  # of (x + s z)^2
+    variance = estimate.variance
+    assert_agrees(variance.value, variance.standard_error, variance.degrees_of_freedom, truth)
+    whole = estimate.views["whole"].variance
+    assert_agrees(whole.value, whole.standard_error, whole.degrees_of_freedom, np.asarray(truth.sum()))
+
+
 @every_device
 def test_no_batch_of_points_crosses(device, monkeypatch):
     crossed = []
@@ -125,7 +148,7 @@ def test_no_batch_of_points_crosses(device, monkeypatch):
 
         return call
 
-    for module in (mollikit_torch.oracle, mollikit_torch.resident):
+    for module in (mollikit_torch.oracle, mollikit_torch.reduction):
         monkeypatch.setattr(module, "array_of", watched(module.array_of))
     monkeypatch.setattr(mollikit_torch.oracle, "tensor_of", watched(mollikit_torch.oracle.tensor_of))
     monkeypatch.setattr(TorchOracle, "value_and_gradient", None)
@@ -235,7 +258,6 @@ def test_views_on_the_device_are_those_of_the_host(view):
         (mk.Pathwise(mk.Gaussian(0.3), mk.LatinHypercube(8)), {}, r"LatinHypercube.*is not drawn on cpu"),
         (mk.Pathwise(mk.StudentT(0.3, 5)), {}, r"StudentT is not drawn on cpu: give Gaussian"),
         (mk.Pathwise(mk.Truncated(mk.Gaussian(0.3), low=-9)), {}, r"TruncatedDraws is not drawn"),
-        (mk.Pathwise(mk.Gaussian(0.3), second_moments=True), {}, r"second moments are not reduced on cpu"),
         (mk.Pathwise(mk.Gaussian(0.3)), {"own": lambda g: g.sum((1, 2, 3))}, r"view 'own' works on arrays"),
     ],
 )
