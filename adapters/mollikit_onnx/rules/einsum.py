@@ -16,6 +16,9 @@ Sent = list[Tensor | None]
 def einsum(node: Node, g: Tensor) -> Sent:
     """Each operand has the product of g and the other operands, summed over the letters it does not have."""
     terms, result = _spelled_out(node)
+    # onnx takes the size of an ellipsis from the first operand alone.
+    whole = _sizes(list(zip(terms, node.inputs, strict=True)))
+    g = g.shaped(tuple(whole[c] for c in result))
     sent: Sent = [None] * len(terms)
     for k, (x, term) in enumerate(zip(node.inputs, terms, strict=True)):
         if node.wanted[k]:
@@ -68,20 +71,28 @@ def _adjoint(node: Node, term: str, x: Tensor, others: list[tuple[str, Tensor]])
     added = [k for k, c in enumerate(term) if c not in known or term.index(c) < k]
     if added:
         product = product.op("Unsqueeze", added)
-    product = _spread(product.shaped(_sizes(term, others, added)), x)
+    sizes = _sizes(others)
+    product = product.shaped(tuple(1 if k in added else sizes[c] for k, c in enumerate(term)))
+    product = _spread(product, x)
     for k in range(x.rank):
         if term.index(term[k]) < k:
             product = product.where(_diagonal(node, x, term.index(term[k]), k)).shaped(product.shape)
     return product.summed_to(x)
 
 
-def _sizes(term: str, others: list[tuple[str, Tensor]], added: list[int]) -> tuple[Dimension, ...]:
-    """Sizes of a product; an axis of size 1 may stand for any other size of its letter."""
-    sizes: dict[str, Dimension] = {}
+def _sizes(others: list[tuple[str, Tensor]]) -> dict[str, Dimension]:
+    """Size of each letter in a product; an axis of size 1 may stand for any other size of its letter."""
+    given: dict[str, set[Dimension]] = {}
     for t, y in others:
         for c, size in zip(t, y.shape or [None] * len(t), strict=True):
-            sizes[c] = size if sizes.get(c, 1) == 1 else sizes[c]
-    return tuple(1 if k in added else sizes[c] for k, c in enumerate(term))
+            given.setdefault(c, set()).add(size)
+    sizes: dict[str, Dimension] = {}
+    for c, found in given.items():
+        larger = found - {1}
+        fixed = [size for size in larger if isinstance(size, int)]
+        # A symbol beside a number is that number or 1; one beside another symbol may be either.
+        sizes[c] = fixed[0] if fixed else (larger or {1}).pop() if len(larger) < 2 else None
+    return sizes
 
 
 def _spread(product: Tensor, x: Tensor) -> Tensor:
