@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -203,7 +203,7 @@ class TwoLevel:
         least = _PILOT * size * sum(costs)
         if budget.n < least:
             raise ValueError(
-                f"TwoLevel: {budget} does not hold a pilot of {_PILOT} groups of {size} points on each level: "
+                f"TwoLevel: {budget} holds no pilot of {_PILOT} groups of {size} points on each level: "
                 f"give at least Evaluations({int(np.ceil(least))})"
             )
         form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
@@ -214,18 +214,17 @@ class TwoLevel:
         )
         models: list[GradientOracle] = [Difference(fine, coarse), coarse][: len(costs)]
 
-        def run(level: int, n: int, so_far: Estimate | None) -> Estimate:
+        def run(level: int, n: int, part: int) -> Estimate:
             return self.pathwise.estimate(
                 models[level],
                 inputs,
                 held=held,
                 budget=Evaluations(n),
-                rng=derived(key, level),
+                rng=derived(key, part),
                 executor=executor,
-                resume=so_far,
             )
 
-        levels = [run(k, _PILOT * size, None) for k in range(len(models))]
+        levels = [run(k, _PILOT * size, k) for k in range(len(models))]
         # Of one gradient, as the sampler draws them.
         spreads = [
             np.square(found.tally.gradient.standard_error).sum() * found.n_evaluations for found in levels
@@ -234,10 +233,11 @@ class TwoLevel:
         left = budget.n - least
         for k, (spread, cost) in enumerate(zip(spreads, costs, strict=True)):
             share = np.sqrt(spread / cost) / whole if whole > 0 else 1 / sum(costs)
-            wanted = int(min(budget.n * share, _PILOT * size + left / cost)) // size * size
-            if wanted > levels[k].n_evaluations:
-                left -= (wanted - levels[k].n_evaluations) * cost
-                levels[k] = run(k, wanted, levels[k])
+            more = int(min(budget.n * share - _PILOT * size, left / cost)) // size * size
+            if more >= 2 * size:
+                left -= more * cost
+                rest = run(k, more, 2 + k)
+                levels[k] = replace(rest, tally=levels[k].tally.merged(rest.tally))
         mean = levels[0].tally.gradient.mean + (levels[1].tally.gradient.mean if known is None else known)
         return TwoLevelEstimate(
             layout=layout,

@@ -32,9 +32,8 @@ class NoMeanGateError(ModelError):
     def __init__(self, op_type: str, domain: str, node_name: str) -> None:
         self.op_type, self.domain, self.node_name = op_type, domain or "ai.onnx", node_name
         super().__init__(
-            f"operator {op_type} (domain {self.domain}), node {node_name!r}: it is not linear, and mean gates "
-            "know no average that stands for it; use mollikit.Pathwise, which is unbiased and needs the "
-            "gradient alone"
+            f"operator {op_type} (domain {self.domain}), node {node_name!r}: it is not linear, and mean "
+            "gates know no average for it; use mollikit.Pathwise, which needs the gradient alone"
         )
 
 
