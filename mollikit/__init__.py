@@ -47,6 +47,7 @@ from mollikit.kernels import (
 from mollikit.measurement import Measurement
 from mollikit.oracles import Anchored, GradientOracle, ModelFile, Resident, Reweightable, ValueOracle
 from mollikit.progress import Progress, ProgressBar
+from mollikit.quantus import QuantusExplainer
 from mollikit.samplers import (
     Antithetic,
     Halton,
@@ -136,6 +137,7 @@ __all__ = [
     "Pool",
     "Progress",
     "ProgressBar",
+    "QuantusExplainer",
     "Recentred",
     "RelativeError",
     "Resident",
