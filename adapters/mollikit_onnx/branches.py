@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from mollikit_onnx.pruning import subgraphs
+from mollikit_onnx.pruning import captured, subgraphs
 
 
 def taken_branch(node: NodeProto, condition: bool) -> tuple[list[NodeProto], list[TensorProto]] | None:
@@ -38,6 +38,24 @@ def taken_branch(node: NodeProto, condition: bool) -> tuple[list[NodeProto], lis
         if name
     ]
     return [*branch.node, *copies], list(branch.initializer)
+
+
+def take_in(node: NodeProto, constants: Mapping[str, TensorProto]) -> None:
+    """Put the constants that the graphs inside a node read from outside into them.
+
+    onnx infers shapes from what it sees inside alone, such as the axes of a Squeeze.
+    """
+    for k, graph in enumerate(subgraphs(node)):
+        origin = f"{node.name or next(name for name in node.output if name)}/{k}"
+        names = {name: f"{name}/{origin}" for name in captured(graph) if name in constants}
+        for inner in graph.node:
+            _rename(inner, names)
+        for value in graph.output:
+            value.name = names.get(value.name, value.name)
+        for name, own in names.items():
+            graph.node.insert(0, helper.make_node("Constant", [], [own], value=constants[name]))
+        for inner in graph.node:
+            take_in(inner, constants)
 
 
 def _rename(node: NodeProto, names: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from mollikit_onnx.branches import taken_branch
+from mollikit_onnx.branches import take_in, taken_branch
 
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).
@@ -65,6 +65,9 @@ def folded(
     # A float initializer may be overridden later on, so what is computed from one stays a computation.
     foldable = {name for name, array in values.items() if not np.issubdtype(array.dtype, np.inexact)}
     while True:
+        inside = {name: weights[name] for name in foldable if name in weights}
+        for node in model.graph.node:
+            take_in(node, inside)
         model = shape_inference.infer_shapes(model, data_prop=True)
         static = {
             value.name: shape

@@ -26,6 +26,16 @@ _BITS: dict[int, int] = {
 }
 # Attributes that name the type of a result.
 _TYPED = ("to", "dtype", "output_datatype", "output_dtype", "stash_type", "softmax_precision")
+# Operators that make float32 unless an attribute says otherwise.
+_UNTOLD = {
+    "BlackmanWindow": "output_datatype",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
+    "RandomNormal": "dtype",
+    "RandomUniform": "dtype",
+    "SequenceEmpty": "dtype",
+}
 
 
 def widened(model: ModelProto, dtype: DTypeLike = np.float32) -> ModelProto:
@@ -82,6 +92,12 @@ class _Widening:
             self.node(node)
 
     def node(self, node: NodeProto) -> None:
+        given = {attribute.name for attribute in node.attribute}
+        if node.op_type == "ConstantOfShape" and "value" not in given:
+            zero = numpy_helper.from_array(np.zeros(1, np.float32))
+            node.attribute.append(helper.make_attribute("value", zero))
+        elif node.op_type in _UNTOLD and _UNTOLD[node.op_type] not in given:
+            node.attribute.append(helper.make_attribute(_UNTOLD[node.op_type], TensorProto.FLOAT))
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH:
                 self.graph(attribute.g)

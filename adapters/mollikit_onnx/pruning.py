@@ -31,10 +31,11 @@ def names_read(node: NodeProto) -> Iterator[str]:
 
 def names_captured(node: NodeProto) -> list[str]:
     """Names of the tensors that a node's subgraphs read from outside, each once."""
-    return list(dict.fromkeys(name for graph in subgraphs(node) for name in _captured(graph)))
+    return list(dict.fromkeys(name for graph in subgraphs(node) for name in captured(graph)))
 
 
-def _captured(graph: GraphProto) -> Iterator[str]:
+def captured(graph: GraphProto) -> Iterator[str]:
+    """Names that a graph reads from outside, some more than once."""
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own |= {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:

@@ -109,6 +109,24 @@ def test_integers_and_booleans_beside(kind: int) -> None:
     assert of_a.dtype == of_b.dtype == dtype
 
 
+def test_operators_that_make_float32_by_default() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        m (float[n] x) => (float[n] y) {
+            shape = Shape(x)
+            z = ConstantOfShape(shape)
+            w = HannWindow(size)
+            c = Constant<value_floats = [1.0, 2.0]>()
+            a = Add(x, z)
+            b = Mul(a, w)
+            y = Add(b, c)
+        }""")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2), "size"))
+    x = np.array([0.1, 0.2])
+    (wide,) = evaluator(widened(model, np.float64)).run(None, {"x": x})
+    assert wide.dtype == np.float64
+    np.testing.assert_allclose(wide, x * np.array([0, 1]) + [1, 2], rtol=1e-15)
+
+
 def test_what_cannot_be_widened() -> None:
     with pytest.raises(ModelError, match="float32 or float64, not to float16"):
         widened(models.mlp(), np.float16)
