@@ -153,7 +153,7 @@ def mean(node: Node, g: Tensor) -> Sent:
 def mod(node: Node, g: Tensor) -> Sent:
     """Y = a - n b with n = a / b rounded, to zero or down."""
     a, b = node.inputs
-    whole = ((a - node.y) / b).op("Round").shaped(node.y.shape)
+    whole = ((a - node.y) / b + 0.5).op("Floor").shaped(node.y.shape)
     return [g.summed_to(a), (-(g * whole)).shaped(node.y.shape).summed_to(b) if node.wanted[1] else None]
 
 

@@ -167,9 +167,11 @@ def lrn(node: Node, g: Tensor) -> Sent:
     flat = x.dims(0, 1).op("Concat", [1], x.dims(1, 2), [-1], axis=0)
 
     def averaged(tensor: Tensor, above: int, below: int) -> Tensor:
-        places = tensor.op("Reshape", flat)
+        # AveragePool has no bfloat16 before opset 22.
+        pooled = TensorProto.FLOAT if x.dtype == TensorProto.BFLOAT16 else x.dtype
+        places = _in(tensor.op("Reshape", flat), pooled)
         window = {"kernel_shape": [size, 1], "pads": [above, 0, below, 0], "count_include_pad": 1}
-        return places.op("AveragePool", **window).reshaped_like(x)
+        return _in(places.op("AveragePool", **window), x.dtype).reshaped_like(x)
 
     divisor = averaged(x * x, before, after) * alpha + node.attribute("bias")
     return [g / divisor.op("Pow", beta) - x * averaged(g * y / divisor, after, before) * (2 * alpha * beta)]

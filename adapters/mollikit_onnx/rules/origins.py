@@ -11,7 +11,11 @@ _PART = 4096
 
 def identity_matrix(size: Tensor, dtype: int) -> Tensor:
     """The identity of a size that is an int64 vector of one number."""
-    return size.graph.scalar(1.0, dtype).op("Expand", size.op("Concat", size, axis=0)).op("EyeLike")
+    # EyeLike has neither bfloat16 nor, on onnxruntime, float16.
+    made = dtype if dtype == TensorProto.DOUBLE else TensorProto.FLOAT
+    ones = size.graph.scalar(1.0, made).op("Expand", size.op("Concat", size, axis=0))
+    identity = ones.op("EyeLike")
+    return identity if dtype == made else identity.op("Cast", to=dtype)
 
 
 def returned(node: Node, g: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -68,9 +70,9 @@ def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tenso
     step = length / bins
     # A bin is sampled ratio times, or about once an element.
     count = step.op("Ceil") if not ratio else (step - step) + float(ratio)
-    most = count.op("ReduceMax", keepdims=0).op("Max", 1.0)
-    number = node.graph.scalar(0.0, rois.dtype).op("Range", most, 1.0)
-    bin_number = node.graph.scalar(0.0, rois.dtype).op("Range", float(bins), 1.0).op("Unsqueeze", [1])
+    most = count.op("ReduceMax", keepdims=0).op("Cast", to=TensorProto.INT64).op("Max", 1)
+    number = node.graph.scalar(0, TensorProto.INT64).op("Range", most, 1).op("Cast", to=rois.dtype)
+    bin_number = _row(rois, list(range(bins))).op("Unsqueeze", [1])
     # (regions, bins, samples), in bins from the start.
     times = count.op("Max", 1.0).op("Unsqueeze", [2])
     place = bin_number + (number + 0.5) / times
@@ -90,6 +92,10 @@ def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tenso
     return (of_start - of_end) * scale, of_end * scale
 
 
+def _row(like: Tensor, values: Sequence[float]) -> Tensor:
+    return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype)))
+
+
 def _shifted(node: Node) -> bool:
     return bool(node.attribute("coordinate_transformation_mode") == "half_pixel")
 
@@ -100,10 +106,9 @@ def _bins(node: Node, *, by_rows: bool) -> Tensor:
     scale, axis = node.attribute("spatial_scale"), 2 if by_rows else 3
     # Across, the region is the one element that there is: sampled inside of it, whatever the ratio.
     first = 0.5 if _shifted(node) else 0.0
-    dtype = helper.tensor_dtype_to_np_dtype(rois.dtype)
-    alone = np.array([first, first, first + 1, first + 1], dtype) / dtype.type(scale)
+    alone = [end / scale for end in (first, first, first + 1, first + 1)]
     kept = node.graph.constant(np.array([not by_rows, by_rows] * 2))
-    regions = rois.where(kept, node.graph.constant(alone.astype(dtype)))
+    regions = rois.where(kept, _row(rois, alone))
     picture = identity_matrix(x.dims(axis, axis + 1), x.dtype).op("Unsqueeze", [0, 3 if by_rows else 2])
     names = ("coordinate_transformation_mode", "sampling_ratio", "mode")
     bins = {"output_height": 1, "output_width": 1}

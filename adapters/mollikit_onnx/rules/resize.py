@@ -42,7 +42,8 @@ def _of_x(node: Node, g: Tensor) -> Tensor:
     if not places:
         return g
     block = [_repeats(node, places[axis], axis) if axis in places else 1 for axis in range(x.rank)]
-    if x.rank > 2 and block[:2] == [1, 1] and all(block):
+    # AveragePool has bfloat16 from opset 22 on alone.
+    if x.rank > 2 and block[:2] == [1, 1] and all(block) and x.dtype != TensorProto.BFLOAT16:
         kernel = block[2:]
         sums = g.op("AveragePool", kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))
         return sums.shaped(x.shape)
