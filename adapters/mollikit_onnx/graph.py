@@ -22,6 +22,7 @@ from onnx import (
 )
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from mollikit_onnx.dimensions import sharper, with_ranks
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.tensor import Dimension, Tensor
 
@@ -192,30 +193,11 @@ class GraphBuilder:
         known = all(name in self._types for name in node.input if name)
         if node.domain or not known:
             return
+        self._types.update(with_ranks(node, self._types))
         for name, kind in self._inferred(node).items():
             if kind.HasField("tensor_type"):
-                self._types[name] = self._sharper(node, kind, self._types.get(name, kind))
-
-    def _sharper(self, node: NodeProto, kind: TypeProto, before: TypeProto) -> TypeProto:
-        if not kind.tensor_type.HasField("shape"):
-            return before
-        sharp = TypeProto()
-        sharp.CopyFrom(kind)
-        dims = sharp.tensor_type.shape.dim
-        if (
-            node.op_type == "Pad"
-            and (pads := self._values.get(node.input[1])) is not None
-            and len(node.input) < 4
-        ):
-            # onnx forgets the symbols of the axes that are left as they are.
-            source = self._types[node.input[0]].tensor_type.shape.dim
-            for dim, old, change in zip(dims, source, np.any(pads.reshape(2, -1), axis=0), strict=True):
-                if not change:
-                    dim.CopyFrom(old)
-        for dim, old in zip(dims, before.tensor_type.shape.dim, strict=False):
-            if old.HasField("dim_value") or not dim.WhichOneof("value"):
-                dim.CopyFrom(old)
-        return sharp
+                before = self._types.get(name, kind)
+                self._types[name] = sharper(node, kind, before, self._types, self._values)
 
     def _inferred(self, node: NodeProto) -> dict[str, TypeProto]:
         if not all(name in self._types for name in node.input if name):

@@ -33,9 +33,9 @@ class Windows:
     def written(cls, node: Node) -> Windows:
         """Read the windows of a convolution or pooling node as they are written, auto_pad left aside."""
         weight = node.input(1)
-        kernel = node.attribute("kernel_shape") or (weight.shape[2:] if weight and weight.shape else [None])
-        kernel = tuple(size for size in kernel if isinstance(size, int))
-        if len(kernel) != node.x.rank - 2:
+        sizes = node.attribute("kernel_shape") or (weight.shape[2:] if weight and weight.shape else [None])
+        kernel = tuple(size for size in sizes if isinstance(size, int))
+        if len(kernel) != len(sizes):
             node.refuse("the size of its kernel is not known")
         rank = len(kernel)
         strides = node.attribute("strides") or [1] * rank

@@ -35,7 +35,9 @@ def transpose(node: Node, g: Tensor) -> Sent:
 @rule("Concat")
 def concat(node: Node, g: Tensor) -> Sent:
     """Each input has its part."""
-    axis = node.attribute("axis") % node.x.rank
+    axis = node.attribute("axis")
+    if axis < 0:
+        axis %= node.x.rank
     sizes = [x.dims(axis, axis + 1) for x in node.inputs]
     known = [size.value for size in sizes]
     if all(value is not None for value in known):
