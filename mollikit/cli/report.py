@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mollikit import Estimate
+from mollikit import Estimate, RelativeError
 from mollikit._version import __version__
 from mollikit.cli.models import Described, fingerprint
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.subjects import Subject
 from mollikit.cli.writing import TOOL
 from mollikit.oracles import GradientOracle
+
+# The error that a forecast is made for.
+_WANTED = 0.1
 
 
 def record(
@@ -45,6 +48,7 @@ def record(
             "map": _finite(estimate.relative_error),
             **{name: _finite(view.relative_error) for name, view in estimate.views.items()},
         },
+        "forecast": _forecast(estimate),
         "seconds": estimate.seconds,
         "stopped": estimate.stopped,
         "partial": estimate.partial,
@@ -104,8 +108,31 @@ def lines(told: dict[str, Any], out: Path) -> list[str]:
             said.append("                   too rough to read details from: more --seconds would help")
     else:
         said.append("  picture          none: only photos have one")
+    if (ahead := told["forecast"]) is not None:
+        of = "the view" if ahead["view"] else "the map"
+        said.append(
+            f"  {ahead['relative_error']:.0%} of {of:8}  about {ahead['evaluations']:,.0f} evaluations "
+            f"({ahead['low']:,.0f} to {ahead['high']:,.0f}), {ahead['seconds']:,.0f} s at this rate"
+        )
     said.append(f"  written          {', '.join(str(out / name) for name in told['files'])}")
     return said
+
+
+def _forecast(estimate: Estimate) -> dict[str, Any] | None:
+    """What an error of 10% takes, of the view in the picture or else of the map; None if it is reached."""
+    view = "pooled" if "pooled" in estimate.views else None
+    wanted = RelativeError(_WANTED, view)
+    if not _WANTED < estimate.tally.named(view).relative_error < np.inf:
+        return None
+    ahead = estimate.forecast(wanted)
+    return {
+        "relative_error": _WANTED,
+        "view": view,
+        "evaluations": round(ahead.evaluations),
+        "low": round(ahead.low),
+        "high": _finite(ahead.high),
+        "seconds": ahead.seconds,
+    }
 
 
 def _stopped(told: dict[str, Any]) -> str:

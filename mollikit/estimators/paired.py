@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -198,8 +198,12 @@ def difference(
             raise TypeError(f"{side!r} is no Side(Pathwise(...), oracle, inputs)")
         if side.estimator.weights is not None:
             raise ValueError("differences are of smoothed inputs: leave weights= out on both sides")
+    # Points are drawn on the host, also for an oracle that would draw its own.
     a, b = (
-        side.estimator._setting(side.oracle, side.inputs, side.held, views or {}, budget, key)
+        replace(
+            side.estimator._setting(side.oracle, side.inputs, side.held, views or {}, budget, key),
+            drawn_on=None,
+        )
         for side in (first, second)
     )
     if a.group_size != b.group_size:

@@ -184,6 +184,17 @@ def test_the_report_tells_what_was_seen_and_how_well(classifier, photo, capsys):
     assert "64 evaluations" in said.err  # the progress bar
 
 
+def test_the_report_foretells_what_a_tenth_of_error_takes(classifier, photo, capsys):
+    words = ("--sampler", "independent", "--evaluations", 16, "--scale", "0.5", "--seed", 3, "--out", "out")
+    explain(classifier, photo, "--target", "dog", *words)
+    told = record("out/photo.json")
+    error, ahead = told["relative_error"]["pooled"], told["forecast"]
+    assert ahead["view"] == "pooled"
+    assert ahead["evaluations"] == round(16 * (error / 0.1) ** 2)
+    assert ahead["low"] < ahead["evaluations"] < ahead["high"]
+    assert f"about {ahead['evaluations']:,} evaluations" in capsys.readouterr().out
+
+
 def test_json_is_alone_on_standard_output(classifier, photo):
     words = ["explain", classifier, photo, "--evaluations", "64", "--out", "out", "--json"]
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
