@@ -90,7 +90,7 @@ class AffineGrid(OpRun):
 
     def _run(self, theta: np.ndarray, size: np.ndarray, align_corners: int) -> tuple[np.ndarray]:
         grid = torch.nn.functional.affine_grid(
-            torch.from_numpy(theta), size.tolist(), align_corners=bool(align_corners)
+            torch.tensor(theta), size.tolist(), align_corners=bool(align_corners)
         )
         return (grid.numpy(),)
 

@@ -53,10 +53,11 @@ def affine_grid(node: Node, g: Tensor) -> Sent:
     """Each point is theta times (its place, 1); the identity's grid holds the places."""
     theta, size = node.inputs
     rank = node.y.rank - 2
-    dtype = theta.dtype
-    identity = node.graph.constant(np.eye(rank, rank + 1)[None]).op("Cast", to=dtype)
+    wide = theta.dtype == TensorProto.DOUBLE
+    # onnxruntime's function body of AffineGrid fails for float16 constants.
+    identity = node.graph.constant(np.eye(rank, rank + 1, dtype=float if wide else np.float32)[None])
     one = node.graph.operand([1], TensorProto.INT64).op("Concat", size.op("Slice", [1], [rank + 2]), axis=0)
     grid = identity.op("AffineGrid", one, align_corners=node.attribute("align_corners"))
     across = g.op("Reshape", [0, -1, rank]).op("Transpose", perm=[0, 2, 1])
-    turned = across.op("MatMul", grid.op("Reshape", [-1, rank]))
+    turned = across.op("MatMul", grid.op("Reshape", [-1, rank]).op("Cast", to=theta.dtype))
     return [turned.op("Concat", across.op("ReduceSum", [2], keepdims=1), axis=2).shaped(theta.shape)]
