@@ -264,3 +264,28 @@ def test_what_does_not_matter_needs_no_rule() -> None:
         x=drawn(4, 3),
         h0=drawn(3),
     )
+
+
+@pytest.mark.parametrize(
+    "joined", ["o = Concat<axis = 0>(v, p)", "q = Mul(v, v)  o = Concat<axis = 0>(q, p)"]
+)
+def test_loop_whose_carried_value_grows(joined: str) -> None:
+    check(
+        f"""m (int64 n, double[N] x) => (double[M] y) {{
+            y = Loop(n, , x)<body = b (int64 i, bool d, double[P] v) => (bool e, double[Q] o) {{
+                e = Identity(d)  p = Sin(x)  {joined} }}> }}""",
+        n=np.array(3),
+        x=drawn(2),
+    )
+
+
+def test_sequences_that_a_loop_carries_are_refused() -> None:
+    model = parsed(
+        """m (double[N] x) => (double[M] y) {
+            n = Constant<value_int = 3>()  s0 = SequenceEmpty<dtype = 11>()
+            s = Loop(n, , s0)<body = b (int64 i, bool d, seq(double[N]) v) => (bool e, seq(double[N]) o) {
+                e = Identity(d)  p = Sin(x)  o = SequenceInsert(v, p) }>
+            y = ConcatFromSequence<axis = 0>(s) }"""
+    )
+    with pytest.raises(UnsupportedOperatorError, match="ConcatFromSequence"):
+        vjp(model, ["x"], ["y"])

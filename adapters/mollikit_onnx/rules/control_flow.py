@@ -16,7 +16,7 @@ from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import enclosed, formal_input, without_axis
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.rounds import Order, Rounds, keep, needed_inside, steady
+from mollikit_onnx.rules.rounds import Order, Rounds, is_fixed, keep, keep_each, needed_inside, steady
 from mollikit_onnx.subgraphs import Body
 from mollikit_onnx.tensor import Tensor
 
@@ -128,10 +128,15 @@ def loop(node: Node, *cotangents: Tensor | None) -> Sent:
     still = inner.declare(inner.fresh(f"{graph.scope}/still"), _TRUTH)
     used = needed_inside(inner, outputs)
     heads = [helper.make_node("Sub", [last.name, reverse.name], [number.name])]
+    growing = len(states)
     for k, x in enumerate(before):
-        if x.name in used:
+        if x.name in used and is_fixed(kinds[k]):
             whole = keep(node, turns, 2 + k, kinds[k])
             heads.append(helper.make_node("Gather", [whole.name, number.name], [x.name], axis=0))
+        elif x.name in used:
+            each = keep_each(node, turns, 2 + k, growing)
+            heads.append(helper.make_node("SequenceAt", [each, number.name], [x.name]))
+            growing += 1
     inner.nodes[:0] = heads
     formal = [reverse, still, *rounds.carried, *sums]
     name = graph.fresh(f"{graph.scope}/backwards")

@@ -139,6 +139,45 @@ def keep(node: Node, graph: GraphProto, place: int, kind: TypeProto) -> Tensor:
     return node.graph.declare(outside, helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape))
 
 
+def keep_each(node: Node, graph: GraphProto, place: int, at: int) -> str:
+    """Let a forward Loop collect what an input of its body is in each round, whatever its shapes.
+
+    Parameters
+    ----------
+    node : Node
+    graph : GraphProto
+        The body.
+    place : int
+        Of its input.
+    at : int
+        Number of values that the Loop carries already.
+
+    Returns
+    -------
+    str
+        Name of a sequence, which is one more carried value.
+    """
+    element = graph.input[place].type.tensor_type.elem_type
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(element, None))
+    name = graph.input[place].name
+    start, into, inside, outside = (node.graph.fresh(f"{node.graph.scope}/kept") for _ in range(4))
+    graph.input.append(helper.make_value_info(into, kind))
+    graph.node.append(helper.make_node("SequenceInsert", [into, name], [inside]))
+    graph.output.insert(1 + at, helper.make_value_info(inside, kind))
+    before = next(k for k, other in enumerate(node.graph.nodes) if other is node.proto)
+    node.graph.nodes.insert(before, helper.make_node("SequenceEmpty", [], [start], dtype=element))
+    node.proto.input.append(start)
+    node.proto.output.insert(at, outside)
+    return node.graph.declare(outside, kind).name
+
+
+def is_fixed(kind: TypeProto) -> bool:
+    """Whether a carried value is known to have one shape in all rounds."""
+    sizes = kind.tensor_type.shape.dim
+    known = all(dim.HasField("dim_value") or dim.dim_param for dim in sizes)
+    return kind.tensor_type.HasField("shape") and known
+
+
 def needed_inside(inner: GraphBuilder, outputs: Sequence[Tensor]) -> set[str]:
     """Names that the outputs of a graph depend on."""
     return nodes_needed(inner.nodes, [x.name for x in outputs])[1]
