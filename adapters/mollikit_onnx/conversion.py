@@ -35,6 +35,13 @@ def mended(converted: ModelProto, model: ModelProto, version: int) -> ModelProto
             f"the model is of opset {version}, and onnx's version converter makes another function of its "
             "Hardmax. Export it again at opset 13 or later"
         )
+    if version < 21 <= max(o.version for o in converted.opset_import if not o.domain) and (
+        "GroupNormalization" in old.values()
+    ):
+        raise OpsetError(
+            f"the model is of opset {version}, where GroupNormalization has a scale for each group, and "
+            "onnx's version converter takes them for those of channels. Export it again at opset 22"
+        )
     if version < 11:
         known = _constants(converted)
         for node in all_nodes(converted.graph):

@@ -65,6 +65,15 @@ def test_hardmax_is_refused() -> None:
         vjp(old_model("h = Hardmax(x) y = Mul(h, x)", 11), ["x"], ["y"])
 
 
+def test_groups_of_channels_are_not_taken_for_channels() -> None:
+    node = "n = GroupNormalization<num_groups = 1>(x, s, s) "
+    s = np.ones(1, np.float32)
+    assert_same_function(old_model(node + "y = MaxPool<kernel_shape = [2, 2]>(n)", 18, s=s))
+    pooled = node + "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(n)"
+    with pytest.raises(OpsetError, match="a scale for each group"):
+        vjp(old_model(pooled, 18, s=s), ["x"], ["y"])
+
+
 @pytest.mark.parametrize(
     ("node", "opset"),
     [

@@ -7,7 +7,7 @@ from mollikit_onnx import UnsupportedOperatorError, vjp
 from mollikit_onnx.registry import registered
 from mollikit_onnx.rules import load_rules
 
-from tests.onnx.gradient_checks import check_case, drawn, one_node_model
+from tests.onnx.gradient_checks import check_case, drawn, one_node_model, run_onnxruntime
 from tests.onnx.rule_cases import CASES, Case, case
 from tests.onnx.rule_cases.case import ints
 
@@ -64,3 +64,18 @@ def test_resize_with_respect_to_its_scales_is_refused() -> None:
     vjp(model, ["x"], ["y"])
     with pytest.raises(UnsupportedOperatorError, match="the region or the scales"):
         vjp(model, ["s"], ["y"])
+
+
+@pytest.mark.parametrize("operator", ["AveragePool", "LpPool", "MaxPool"])
+def test_pooling_of_any_number_of_channels(operator: str) -> None:
+    node = f"y = {operator}<kernel_shape = [3, 2], strides = [2, 2], pads = [1, 0, 1, 1]>(x)"
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
+    got = []
+    for shape in ("N,C,H,W", "2,3,6,5"):
+        body = f"m (float[{shape}] x) => (float[A,B,P,Q] y) {{ {node} }}"
+        model = vjp(
+            onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> {body}'), ["x"], ["y"]
+        )
+        g = np.arange(2 * 3 * 3 * 3, dtype=np.float32).reshape(2, 3, 3, 3)
+        got.append(run_onnxruntime(model, {"x": x, "y.cotangent": g})[1])
+    np.testing.assert_allclose(*got, rtol=1e-5, atol=1e-5)

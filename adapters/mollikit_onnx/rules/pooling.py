@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
@@ -73,7 +73,12 @@ def _spread(node: Node, windows: Windows, g: Tensor) -> Tensor:
     """Adjoint of the sums over windows: that of a depthwise convolution with ones."""
     channels = node.x.shape[1] if node.x.shape is not None else None
     if not isinstance(channels, int):
-        node.refuse("the number of channels is not known; declare the shape of its input")
+        # Channels are summed each by itself, so they may as well be examples.
+        x, alone = node.x, node.graph.operand([-1, 1], TensorProto.INT64)
+        places, windowed = (alone.op("Concat", t.dims(2), axis=0) for t in (x, node.y))
+        one = g.graph.scalar(1.0, g.dtype).op("Expand", [1, 1, *windows.kernel])
+        spread = windows.adjoint(g.op("Reshape", windowed), one, x.op("Reshape", places), 1)
+        return spread.reshaped_like(x)
     if _tile_exactly(node, windows):
         return _repeated(g, windows, node.x)
     ones = g.graph.scalar(1.0, g.dtype).op("Expand", [channels, 1, *windows.kernel])
