@@ -74,9 +74,7 @@ class ConvTranspose(OpRun):
             total = [max(n - m, 0) for n, m in zip(full, sizes, strict=True)]
             begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
         layer = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[rank - 1]
-        spread = layer(
-            torch.from_numpy(x), torch.from_numpy(w), None, strides, 0, 0, group, dilations
-        ).numpy()
+        spread = layer(torch.tensor(x), torch.tensor(w), None, strides, 0, 0, group, dilations).numpy()
         y = np.zeros(
             (*spread.shape[:2], *(max(n, b + m) for n, b, m in zip(full, begin, sizes, strict=True)))
         )
