@@ -35,6 +35,8 @@ LOWEST_OPSET, HIGHEST_OPSET = 18, 26
 LOWEST_IR, HIGHEST_IR = 8, 13
 # Before, onnx infers one window too many where ceil_mode lets the last one start in the pads.
 _CEIL_OPSET = 22
+# Before, Scan had a batch axis.
+_SCAN_OPSET = 9
 # From these versions on, onnxruntime finds neither a kernel nor the body of an operator.
 _WITHOUT_KERNEL = {"Swish": 25}
 # Function bodies within function bodies, and graphs within graphs.
@@ -221,6 +223,11 @@ def _at_known_opset(model: ModelProto, asked: int | None) -> ModelProto:
         for opset in model.opset_import:
             opset.version = opset.version if opset.domain else wanted
         return model
+    if version < _SCAN_OPSET and any(node.op_type == "Scan" for node in all_nodes(model.graph)):
+        raise OpsetError(
+            f"operator Scan of opset {version} runs over a batch, which later ones do not, and onnx's "
+            f"converter takes no account of it. Export the model again at opset {wanted}"
+        )
     try:
         converted = version_converter.convert_version(model, wanted)
     except Exception as error:

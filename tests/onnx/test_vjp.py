@@ -348,3 +348,14 @@ def test_pruning_keeps_the_inputs_and_drops_the_rest() -> None:
     assert [value.name for value in result.graph.input] == ["x", "y.cotangent"]
     assert [value.name for value in result.graph.output] == ["x.gradient"]
     assert "y" not in {name for node in result.graph.node for name in node.output}
+
+
+def test_scan_over_a_batch_is_refused() -> None:
+    model = parsed(
+        """m (float[B,N] s, float[B,T,N] x) => (float[B,N] t, float[B,T,N] y) {
+        t, y = Scan<num_scan_inputs = 1, body = b (float[N] a, float[N] c) => (float[N] d, float[N] e)
+            { d = Add(a, c)  e = Identity(d) }>(, s, x) }""",
+        opset=8,
+    )
+    with pytest.raises(OpsetError, match="Scan of opset 8 runs over a batch"):
+        vjp(model, ["x"], ["y"])
