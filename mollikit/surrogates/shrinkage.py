@@ -57,15 +57,15 @@ def drawn_towards(folds: Array, surrogate: Array | None, labels: NDArray[np.intp
     r"""Draw the mean of independent unbiased maps towards a surrogate, and estimate the risk of the result.
 
     In each band let r be the mean of the maps less the surrogate, C its covariance, estimated from the spread
-    of the maps, V = tr C its noise and q = r' C r / (V |r|^2) the share of the noise that lies along r. Then
+    of the maps, V = tr C its noise and p = (tr C)^2 / tr C^2 the number of directions that the noise fills.
 
-        estimate = surrogate + w r,   w = max(0, 1 - c V / |r|^2),   c = max(0, 1 - 2 q)
-        risk     = (1 - w)^2 |r|^2 - V + 2 w V + 4 c q V^2 / |r|^2          (the last where w > 0)
+        estimate = surrogate + w r,   w = max(0, 1 - c V / |r|^2),   c = max(0, 1 - 2 / p)
+        risk     = (1 - w)^2 |r|^2 - V + 2 w V + 4 c V r' C r / |r|^4      (the last where w > 0)
 
-    With many dimensions q is small, and w is Wiener's weight from the cross power |r|^2 - V. With equal noise
-    in p dimensions q = 1 / p, and c = (p - 2) / p is that of James and Stein; noise that lies in one or two
-    directions allows no gain, and c is 0. The risk is Stein's unbiased estimate for normal r, whatever the
-    truth: the weights come from the same maps, and what this flatters is what its last term takes back.
+    With many directions c is 1, and w is Wiener's weight from the cross power |r|^2 - V. With equal noise in
+    every coordinate c = (p - 2) / p is that of James and Stein; noise in one or two directions allows no
+    gain, and c is 0. The risk is Stein's unbiased estimate for normal r, whatever the truth: the weights come
+    from the same maps, and what this flatters is what its last term takes back.
 
     Source: James and Stein 1961, "Estimation with quadratic loss"; Stein 1981, "Estimation of the mean of a
     multivariate normal distribution", theorem 1; for C not a multiple of the identity Bock 1975, "Minimax
@@ -88,16 +88,31 @@ def drawn_towards(folds: Array, surrogate: Array | None, labels: NDArray[np.intp
     mean = folds.mean(axis=0)
     guess = np.zeros_like(mean) if surrogate is None else surrogate
     apart = mean - guess
-    power, noise, along = sums(np.square(apart)), np.zeros(bands), np.zeros(bands)
-    for fold in folds:
-        deviation = fold - mean
-        noise += sums(np.square(deviation))
-        along += np.square(sums(deviation * apart))
-    noise, along = noise / (count * (count - 1)), along / (count * (count - 1))
+    power, along = sums(np.square(apart)), np.zeros(bands)
+    deviations = folds - mean
+    gram = np.empty((count, count, bands))
+    for j, one in enumerate(deviations):
+        along += np.square(sums(one * apart))
+        for k in range(j + 1):
+            gram[j, k] = gram[k, j] = sums(one * deviations[k])
+    noise, along = np.trace(gram) / (count * (count - 1)), along / (count * (count - 1))
     divisor = np.where(power > 0, power, 1.0)
-    share = along / (np.where(noise > 0, noise, 1.0) * divisor)
-    factor = np.maximum(0, 1 - 2 * share)
+    factor = np.maximum(0, 1 - 2 * _concentration(gram))
     weights = np.where(power > 0, np.maximum(0, 1 - factor * noise / divisor), 1.0)
     risk = (1 - weights) ** 2 * power - noise + 2 * weights * noise
-    risk += np.where(weights > 0, 4 * factor * share * noise**2 / divisor, 0)
+    risk += np.where(weights > 0, 4 * factor * noise * along / divisor**2, 0)
     return Drawn(guess + weights[labels] * apart, risk, weights, cross_power(folds))
+
+
+def _concentration(gram: Array) -> Array:
+    """Tr C^2 / (tr C)^2 of the covariance of maps, from the products (K, K, bands) of their deviations.
+
+    Both are made unbiased for normal maps: for S with n degrees of freedom E tr S^2 = (1 + 1 / n) tr C^2 +
+    (tr C)^2 / n and E (tr S)^2 = (tr C)^2 + 2 tr C^2 / n.
+    """
+    n = len(gram) - 1
+    squared_trace = np.square(np.trace(gram) / n)
+    of_square = np.square(gram).sum(axis=(0, 1)) / n**2
+    square = np.maximum(of_square - squared_trace / n, 0) * n**2 / ((n - 1) * (n + 2))
+    whole = squared_trace - 2 * square / n
+    return np.asarray(np.clip(np.divide(square, whole, out=np.zeros_like(whole), where=whole > 0), 0, 1))
