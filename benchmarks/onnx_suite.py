@@ -29,16 +29,17 @@ HEAD = """# Operators with a gradient
 
 Written by `benchmarks/onnx_suite.py` with onnx {onnx} and onnxruntime {runtime}.
 
-**{passed} of {scorable} scorable cases pass ({share:.1%}); {refused} are refused before anything runs; {wrong}
-are wrong.** Not scorable are {unscorable}, which draw random numbers or whose values are not numbers.
+**{passed} of {scorable} scorable cases pass ({share:.1%}); {refused} are refused before anything runs;
+{wrong} are wrong.** Not scorable are {unscorable}: they draw random numbers, their values are not numbers, or
+their shapes depend on the values.
 
 The cases are those of `onnx.backend.test` with a float input and a float output. How each is scored against
 central differences is said in `tests/onnx/backend_suite.py`; `tests/onnx/test_backend_suite.py` runs them all
 with every test run. An operator without a case there has its own in `tests/onnx/`.
 
 *versions*: of the operator in ONNX; models are brought to operator set 18 or later first. *gradient*: by a
-**rule** of its own; by its function **body**, written out in operators that have one; **zero** where the operator
-is piecewise constant or its result is no real number.
+**rule** of its own; by its function **body** or an expansion, written out in operators that have one; **zero**
+where the operator is piecewise constant or its result is no real number.
 
 """
 
