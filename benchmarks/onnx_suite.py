@@ -38,7 +38,7 @@ central differences is said in `tests/onnx/backend_suite.py`; `tests/onnx/test_b
 with every test run. An operator without a case there has its own in `tests/onnx/`.
 
 *versions*: of the operator in ONNX; models are brought to operator set 18 or later first. *gradient*: by a
-**rule** of its own; by its function **body** or an expansion, written out in operators that have one; **zero**
+**rule** of its own; by its function **body** or an expansion, written out in others that have one; **zero**
 where the operator is piecewise constant or its result is no real number.
 
 """
