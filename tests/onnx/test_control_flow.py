@@ -1,8 +1,11 @@
 """If, Scan and Loop: against differences in float64, and on ONNX Runtime in float32."""
 
+import io
+
 import numpy as np
 import onnx.parser
 import pytest
+import torch
 from mollikit_onnx import UnsupportedOperatorError, vjp
 from onnx import ModelProto
 
@@ -289,3 +292,34 @@ def test_sequences_that_a_loop_carries_are_refused() -> None:
     )
     with pytest.raises(UnsupportedOperatorError, match="ConcatFromSequence"):
         vjp(model, ["x"], ["y"])
+
+
+class Recurrence(torch.nn.Module):
+    """A loop over time with a branch that the values decide."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.zeros_like(x[0])
+        for k in range(x.size(0)):
+            if bool(h.sum() > 0.5):  # noqa: SIM108
+                h = torch.tanh(h * 0.5 + x[k])
+            else:
+                h = torch.sin(h + x[k] * 2)
+        return h
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scripted_loop_of_pytorch() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 3)
+    file = io.BytesIO()
+    scripted, names = torch.jit.script(Recurrence()), {"input_names": ["x"], "output_names": ["y"]}
+    axes = {"x": {0: "time"}}
+    torch.onnx.export(scripted, (x,), file, opset_version=13, dynamic_axes=axes, dynamo=False, **names)
+    gradient = vjp(onnx.load_from_string(file.getvalue()), ["x"], ["y"])
+    for steps in (6, 2):
+        x = torch.randn(steps, 3, requires_grad=True)
+        y = Recurrence()(x)
+        (expected,) = torch.autograd.grad(y, x, torch.ones_like(y))
+        feeds = {"x": x.detach().numpy(), "y.cotangent": np.ones(3, np.float32)}
+        *_, got = run_onnxruntime(gradient, feeds)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
