@@ -174,9 +174,9 @@ def main() -> None:
         "",
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}, JAX {jax.__version__}. The bare loops are "
         "compiled as the oracles are (tf.function with an open batch axis; jax.jit), draw their own normals "
-        "by the framework and keep a mean; they have no error bar. Both at the bare loop's best batch of those "
-        f"tried; ratios are medians of {repeats} interleaved pairs. Oracle: `value_and_gradient` over the "
-        "compiled gradient on the same points.",
+        "by the framework and keep a mean; they have no error bar. Both at the bare loop's best batch of "
+        f"those tried; ratios are medians of {repeats} interleaved pairs. Oracle: `value_and_gradient` over "
+        "the compiled gradient on the same points.",
         "",
         "| model | N | batch | estimator s | bare s | estimator / bare | oracle / bare |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -262,7 +262,8 @@ def _of_function(output: Any, target: Callable[[Any], Any], rows: int) -> Array:
             f"row, an array of shape ({rows},)"
         )
     values = _numbers(values, rows)
-    check_own_rows(values, np.asarray(target(_first_row(output, rows))), rows)
+    alone = np.asarray(target(_first_row(output, rows)))
+    check_own_rows(values, alone, rows, float(np.finfo(values.dtype).eps))
     return values
 
 

@@ -110,9 +110,12 @@ def check_range(index: NDArray[np.int64], row: Row) -> None:
         )
 
 
-def check_own_rows(among: Any, alone: Any, rows: int) -> None:
-    """Raise ValueError where a target function gives row 0 another value by itself than among the others."""
-    allowed = float(np.finfo(among.dtype).eps ** 0.75 * np.abs(among).max(initial=0))
+def check_own_rows(among: NDArray[Any], alone: NDArray[Any], rows: int, epsilon: float) -> None:
+    """Raise ValueError where a target function gives row 0 another value by itself than among the others.
+
+    The values may have been widened since: ``epsilon`` is that of the dtype in which they were computed.
+    """
+    allowed = float(epsilon) ** 0.75 * float(np.abs(among).max(initial=0))
     if alone.shape == (1,) and abs(float(alone[0]) - float(among[0])) > allowed:
         raise ValueError(
             f"the target function mixes the rows of a batch: row 0 gives {float(among[0]):g} among "

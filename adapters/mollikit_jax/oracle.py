@@ -230,7 +230,8 @@ class JaxOracle:
                 {name: _array(g)[: batch.rows] for name, g in found[2].items()} if len(found) > 2 else {}
             )
         if callable(self._target):
-            check_own_rows(values, alone, batch.rows)
+            epsilon = jnp.finfo(found[0].dtype).eps  # type: ignore[no-untyped-call]
+            check_own_rows(values, alone, batch.rows, float(epsilon))
         return batch, values[: batch.rows], gradients
 
     def _arguments(self, batch: Batch) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

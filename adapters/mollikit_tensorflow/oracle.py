@@ -255,7 +255,7 @@ class TensorFlowOracle:
                     f"the target function gave a tensor {values.shape} for {batch.rows} points: it must give "
                     f"one scalar a row, a tensor of shape ({batch.rows},)"
                 )
-            check_own_rows(values, telltale, batch.rows)
+            check_own_rows(values, telltale, batch.rows, _epsilon(found[0].dtype))
         else:
             if telltale[0] != batch.rows:
                 raise ValueError(not_the_batch(tuple(telltale.tolist()), batch.rows))
@@ -293,6 +293,10 @@ def _array(tensor: Any) -> Array:
 def _numpy(dtype: Any) -> np.dtype[Any]:
     """The NumPy dtype in which results go back: float32 for what NumPy itself lacks."""
     return np.dtype(np.float32) if dtype == tf.bfloat16 else _numpy_exact(dtype)
+
+
+def _epsilon(dtype: Any) -> float:
+    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(_numpy_exact(dtype)).eps)
 
 
 def _numpy_exact(dtype: Any) -> np.dtype[Any]:

@@ -78,13 +78,6 @@ class Batch:
         return replace(self, points=points, held=held, rows=1)
 
 
-def one_row(arrays: Any) -> Any:
-    """Return one input, an array or a mapping of arrays, as a batch of a single row."""
-    if isinstance(arrays, Mapping):
-        return {name: np.asarray(array)[None] for name, array in arrays.items()}
-    return np.asarray(arrays)[None]
-
-
 def _by_name(points: Any, shapes: Mapping[str, Shape]) -> Mapping[str, Any]:
     """Points by input name, under the empty one where there is an array and its name is not known."""
     if not isinstance(points, Mapping):

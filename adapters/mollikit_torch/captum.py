@@ -11,11 +11,12 @@ from captum import __version__ as captum_version
 from captum.attr import Attribution, GradientAttribution, NoiseTunnel
 from torch import Tensor, nn
 
+from mollikit.batches import one_row
 from mollikit.oracles import Array, Points
-from mollikit_torch.batches import Batch, one_row
+from mollikit.targets import check_target, top
+from mollikit_torch.batches import Batch
 from mollikit_torch.oracle import TorchOracle
 from mollikit_torch.replicas import Function, Replicas, Source
-from mollikit_torch.selection import check_target, top
 from mollikit_torch.tensors import array_of, computing
 from mollikit_torch.weights import replacements, shown
 

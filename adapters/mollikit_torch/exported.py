@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from mollikit.outputs import Output
+from mollikit.targets import Target
 from mollikit_torch.oracle import TorchOracle
-from mollikit_torch.selection import Output, Target
 
 _ARCHIVE = b"PK\x03\x04"
 

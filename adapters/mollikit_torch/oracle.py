@@ -8,17 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mollikit.batches import one_row
 from mollikit.estimators.base import Setting
 from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
-from mollikit_torch.batches import Batch, Shape, one_row
+from mollikit.outputs import Output
+from mollikit.targets import Target, check_target, top
+from mollikit_torch.batches import Batch, Shape
 from mollikit_torch.layers import check_layer
 from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.passes import Passes
 from mollikit_torch.pickling import check_picklable
 from mollikit_torch.replicas import Compiled, Function, Replicas, Source
 from mollikit_torch.resident import ResidentBlocks, check_resident
-from mollikit_torch.selection import Output, Target, check_target, top
 from mollikit_torch.tensors import array_of, tensor_of
 from mollikit_torch.weights import replacements, shown
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mollikit.oracles import Array
+from mollikit.outputs import Output, chosen
 from mollikit_torch.batches import Batch
 from mollikit_torch.diagnosis import Trace, refuse_not_finite
 from mollikit_torch.layers import recorded, replaced
 from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.replicas import Replicas, Reweighted, Source
-from mollikit_torch.selection import Output, chosen, row_values, tensor_output
+from mollikit_torch.selection import row_values, tensor_output
 from mollikit_torch.tensors import array_of, computing
 
 
