@@ -62,6 +62,11 @@ class Budget(ABC):
         """Return what looks at one run: the budget itself, unless it has to remember earlier looks."""
         return self
 
+    @property
+    def parts(self) -> tuple[Budget, ...]:
+        """The budgets of which the first ends a run: the budget itself, unless several are joined."""
+        return (self,)
+
     def left(self, evaluations: int, seconds: float) -> Budget:
         """Return what is left of the budget after a part of a run; errors are asked of the rest alone."""
         return self
@@ -319,6 +324,10 @@ class FirstOf(Budget):
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.budgets))
+
+    @property
+    def parts(self) -> tuple[Budget, ...]:
+        return self.budgets
 
     def left(self, evaluations: int, seconds: float) -> Budget:
         return FirstOf(tuple(budget.left(evaluations, seconds) for budget in self.budgets))

@@ -157,7 +157,7 @@ class Estimate:
         >>> smooth = mk.Pathwise(inputs=mk.Gaussian(0.5))
         >>> estimate = smooth.estimate(Cubic(), np.ones(2), budget=mk.Evaluations(256), rng=0)
         >>> forecast = estimate.forecast(mk.RelativeError(estimate.relative_error / 2))
-        >>> round(forecast.evaluations), forecast.low < 1024 < forecast.high
+        >>> round(forecast.evaluations), bool(forecast.low < 1024 < forecast.high)
         (1024, True)
         """
         return Forecast.of(self, budget)
@@ -248,8 +248,9 @@ class Estimate:
         errors = [f"error {_percent(self.relative_error)}"]
         errors += [f"{name} {_percent(view.relative_error)}" for name, view in self.views.items()]
         return (
-            f"Estimate({shape}, {', '.join(errors)}, {self.n_evaluations} evaluations in {self.n_groups} "
-            f"groups, {self.seconds:.2g} s, stopped by {self.stopped}{' (partial)' if self.partial else ''})"
+            f"{type(self).__name__}({shape}, {', '.join(errors)}, {self.n_evaluations} evaluations in "
+            f"{self.n_groups} groups, {self.seconds:.2g} s, stopped by {self.stopped}"
+            f"{' (partial)' if self.partial else ''})"
         )
 
     def _repr_html_(self) -> str:

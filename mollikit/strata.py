@@ -11,7 +11,7 @@ from mollikit.estimate import Estimate
 from mollikit.moments import Moments, Tally
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stratified(Estimate):
     """An estimate made of several independent ones of the same thing, with weights fixed beforehand.
 
@@ -34,9 +34,13 @@ class Stratified(Estimate):
 
     @classmethod
     def of(
-        cls, strata: Sequence[Estimate], weights: Sequence[float], provenance: Mapping[str, Any]
+        cls,
+        strata: Sequence[Estimate],
+        weights: Sequence[float],
+        stopped: str,
+        provenance: Mapping[str, Any],
     ) -> Stratified:
-        """Combine estimates of one thing; the last tells why it stopped."""
+        """Combine estimates of one thing; the last tells whether it is partial."""
         tallies = [estimate.tally for estimate in strata]
         outputs = [tally.output for tally in tallies if tally.output is not None]
         tally = Tally(
@@ -50,7 +54,7 @@ class Stratified(Estimate):
             last.layout,
             last.group_size,
             sum(estimate.seconds for estimate in strata),
-            last.stopped,
+            stopped,
             last.partial,
             provenance,
             tuple(strata),
@@ -82,6 +86,7 @@ class Stratified(Estimate):
             "format": about["format"],
             "strata": [estimate._about() for estimate in self.strata],
             "weights": list(self.weights),
+            "stopped": self.stopped,
             "provenance": about["provenance"],
         }
 
@@ -98,7 +103,7 @@ class Stratified(Estimate):
             )
             for k, part in enumerate(about["strata"])
         ]
-        return cls.of(strata, about["weights"], about["provenance"])
+        return cls.of(strata, about["weights"], about["stopped"], about["provenance"])
 
 
 def _combined(strata: Sequence[Moments], weights: Sequence[float]) -> Moments:

@@ -156,7 +156,7 @@ def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.N
         moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
         sampler.check(moving)
         group_size = sampler.group_size(moving)
-        words.budget(asked).check(group_size, views_of(subject, asked.view_pool))
+        words.budget(asked).check(group_size, views_of(subject, asked.view_pool), sampler.fewest_groups)
         if asked.block is not None and asked.block < group_size:
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
     except ValueError as error:

@@ -119,6 +119,6 @@ def _check(name: str, estimator: Estimator, evaluations: int, perturbation: Pert
     try:
         sampler.check(perturbation.dimension)
         sampler.check_grid(perturbation.shape)
-        Evaluations(evaluations).check(sampler.group_size(perturbation.dimension), ())
+        Evaluations(evaluations).check(sampler.group_size(perturbation.dimension), (), sampler.fewest_groups)
     except ValueError as error:
         raise ValueError(f"scheme {name!r}: {error}") from error

@@ -59,7 +59,7 @@ class PairedTally(Tally):
         return PairedTally(both.gradient, both.views, both.output, first, second)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Difference(Estimate):
     """The difference of two smoothed gradients, first less second, with the error bar of the difference.
 

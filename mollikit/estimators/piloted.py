@@ -179,6 +179,9 @@ class Piloted(ABC):
         report |= choice.report
         smooth = Pathwise(self.inputs, choice.sampler, block=self.block)
 
+        rest = budget.left(evaluations, time.perf_counter() - began)
+        asked = dict(zip(map(str, rest.parts), map(str, budget.parts), strict=True))
+
         def told(progressed: Progress) -> None:
             assert progress is not None
             progress(replace(progressed, n_evaluations=progressed.n_evaluations + evaluations))
@@ -191,13 +194,14 @@ class Piloted(ABC):
                 "budget": str(budget),
                 "n_evaluations": evaluations + second.n_evaluations,
             }
-            return Stratified.of((first, second), (share, 1 - share), {**second.provenance, **about})
+            stopped = asked.get(second.stopped, second.stopped)
+            return Stratified.of((first, second), (share, 1 - share), stopped, {**second.provenance, **about})
 
         try:
             second = smooth.estimate(
                 oracle,
                 inputs,
-                budget=budget.left(evaluations, time.perf_counter() - began),
+                budget=rest,
                 rng=(key.seed, key.item),
                 executor=executor,
                 in_flight=in_flight,

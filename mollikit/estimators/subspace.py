@@ -46,8 +46,8 @@ class Subspace(Piloted):
     ...         return np.sin(along), np.cos(along)[:, None] * np.full(100, 0.1)
     >>> smooth = mk.Subspace(mk.Gaussian(1.0))
     >>> estimate = smooth.estimate(Ridge(), np.zeros(100), budget=mk.Evaluations(1024), rng=0)
-    >>> abs(estimate.gradient - 0.1 * np.exp(-0.5)).max() < 1e-3
-    np.True_
+    >>> bool(abs(estimate.gradient - 0.1 * np.exp(-0.5)).max() < 1e-3)
+    True
     """
 
     directions: int = 16

@@ -273,7 +273,7 @@ class Biased(mk.Independent):
             ValueError,
             "other estimands",
         ),
-        ({"schemes": {"a": mk.Independent(), "b": mk.Sobol(64)}, "evaluations": [64]}, ValueError, "needs 2"),
+        ({"schemes": {"a": mk.Independent(), "b": mk.Sobol(64)}, "evaluations": [64]}, ValueError, "needs 8"),
     ],
 )
 def test_bad_input_is_refused(options, error, words):

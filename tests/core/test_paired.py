@@ -95,6 +95,7 @@ def test_each_side_has_the_bits_of_an_estimate_of_its_own():
         )
         assert bits(which) == bits(alone)
         assert repr(which).startswith("Estimate((6,), error ")
+    assert repr(apart).startswith("Difference((6,), error ")
 
 
 def test_inputs_of_different_precision_get_the_same_numbers():

@@ -57,6 +57,8 @@ def test_every_evaluation_is_counted_and_none_exceeds_the_budget(make):
         assert estimate.n_evaluations == sum(stratum.n_evaluations for stratum in estimate.strata)
         assert estimate.n_groups == sum(stratum.n_groups for stratum in estimate.strata)
         assert estimate.provenance["n_evaluations"] == rows
+        assert estimate.stopped == f"Evaluations(n={n})"
+        assert repr(estimate).startswith(f"Stratified(({DIMENSION},), error ")
 
 
 @every_estimator
@@ -133,6 +135,9 @@ def test_errors_and_clocks_stop_it_too(make):
     assert estimate.relative_error < 0.06
     by_clock = smooth.estimate(WAVES, X, budget=mk.Seconds(0.3), rng=0)
     assert by_clock.partial
+    assert by_clock.stopped == "Seconds(s=0.3)"
+    either = smooth.estimate(WAVES, X, budget=mk.Seconds(60) | mk.Evaluations(300), rng=0)
+    assert either.stopped == "Evaluations(n=300)"
 
 
 @every_estimator
