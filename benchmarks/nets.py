@@ -55,12 +55,56 @@ def cnn() -> torch.nn.Sequential:
     return trained(net, *digits(28))
 
 
-def trained(net: torch.nn.Sequential, images: np.ndarray, labels: np.ndarray) -> torch.nn.Sequential:
+def coloured_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Digits as float32 images (n, 3, 32, 32), each of a bright colour on a dark one, and their labels."""
+    images, labels = digits(32)
+    front, back = np.random.default_rng(0).uniform(0, 1, (2, len(images), 3, 1, 1)).astype(np.float32)
+    return images * (0.5 + 0.5 * front) + (1 - images) * 0.4 * back, labels
+
+
+class Residual(torch.nn.Module):
+    """A residual block of two convolutions, its shortcut a convolution of size one."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(inner, outer, 3, stride, 1, bias=False),
+            torch.nn.BatchNorm2d(outer),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(outer, outer, 3, 1, 1, bias=False),
+            torch.nn.BatchNorm2d(outer),
+        )
+        self.shortcut = torch.nn.Conv2d(inner, outer, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet() -> torch.nn.Sequential:
+    """A trained residual net of eight convolutions on 3 x 32 x 32 inputs."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        Residual(16, 16, 1),
+        Residual(16, 32, 2),
+        Residual(32, 64, 2),
+        torch.nn.AvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(256, 10),
+    )
+    return trained(net, *coloured_digits(), epochs=6)
+
+
+def trained(
+    net: torch.nn.Sequential, images: np.ndarray, labels: np.ndarray, epochs: int = 12
+) -> torch.nn.Sequential:
     """Train with Adam for a few epochs, from a fixed seed."""
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(12):
+    for _ in range(epochs):
         for rows in torch.randperm(len(x), generator=generator).split(64):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()
