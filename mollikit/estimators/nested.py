@@ -40,6 +40,11 @@ class Nested(Sampler):
         """Whether the sampler inside is."""
         return self.sampler.biased
 
+    @property
+    def fewest_groups(self) -> int:  # type: ignore[override]  # likewise
+        """Groups that the sampler inside needs for an error bar."""
+        return self.sampler.fewest_groups
+
     def per_model(self, dimension: int) -> int:
         """Inputs under each model."""
         return self.inputs or self.sampler.group_size(dimension)
