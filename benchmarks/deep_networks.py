@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/deep_networks.py            # writes benchmarks/deep_networks.md
     OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --quick    # a small truth, few seeds; prints only
-    OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --picture  # draws docs/deep-networks.png
+    OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --picture  # draws docs/deep-networks.jpg
 
 Costs are in gradients: a forward pass counts a third. Errors are relative L2 errors over seeds, the root of
 the mean square, less the noise of the truth itself. The truth of a photo takes minutes and is kept in the
@@ -267,7 +267,6 @@ def wiener_risk(there: Case, n: int) -> float:
 def picture(there: Case, path: Path) -> None:
     """Draw the truth and maps of about equal cost, channels summed."""
     import matplotlib.pyplot as plt
-    from PIL import Image
 
     k, independent = there.kernel, mk.Pathwise(there.kernel, mk.Independent())
     gates = MeanGates(k, 32)
@@ -291,8 +290,7 @@ def picture(there: Case, path: Path) -> None:
         axis.set_title(name.replace("`", "") + error, fontsize=9)
     for axis in axes:
         axis.axis("off")
-    figure.savefig(path, dpi=90)
-    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(path, optimize=True)
+    figure.savefig(path, dpi=85, pil_kwargs={"quality": 88})
 
 
 def small(name: str, net: Any, side: int, shape: tuple[int, ...], n: int) -> Case:
@@ -304,7 +302,7 @@ def small(name: str, net: Any, side: int, shape: tuple[int, ...], n: int) -> Cas
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small truth and few seeds; prints only")
-    parser.add_argument("--picture", action="store_true", help="draw docs/deep-networks.png alone")
+    parser.add_argument("--picture", action="store_true", help="draw docs/deep-networks.jpg alone")
     arguments = parser.parse_args()
     quick = arguments.quick
     import photos
@@ -316,7 +314,7 @@ def main() -> None:
     lines += ["The chelsea photo chose the defaults of `MeanGates`; the coffee photo did not.", ""]
     chelsea = photo("chelsea, tiger cat", photos.chelsea(), 282, n)
     if arguments.picture:
-        picture(chelsea, Path(__file__).parents[1] / "docs" / "deep-networks.png")
+        picture(chelsea, Path(__file__).parents[1] / "docs" / "deep-networks.jpg")
         return
     print(f"truth of {chelsea.name}: noise {chelsea.noise**0.5:.3f}", file=sys.stderr, flush=True)
     lines += deep(chelsea, seeds, (8, 16, 32, 64, 128))
