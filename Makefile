@@ -25,10 +25,10 @@ lint: .venv/ready
 	.venv/bin/lint-imports
 
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 test-full: lint
-	.venv/bin/python -m pytest --full
+	.venv/bin/python -m pytest -n auto --dist loadfile --full
 
 clean:
 	rm -rf .venv .venv-demo demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
