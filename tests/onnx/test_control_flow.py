@@ -323,3 +323,21 @@ def test_scripted_loop_of_pytorch() -> None:
         feeds = {"x": x.detach().numpy(), "y.cotangent": np.ones(3, np.float32)}
         *_, got = run_onnxruntime(gradient, feeds)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def nested(depth: int) -> str:
+    """Loops inside loops, each of which multiplies by what the inner one gives."""
+    inner = "o0 = Sin(x)"
+    for k in range(1, depth + 1):
+        inner = (
+            f"o{k} = Loop(n, , x)<body = b{k} (int64 i{k}, bool d{k}, double[N] v{k}) => (bool f{k}, "
+            f"double[N] w{k}) {{ f{k} = Identity(d{k})  {inner}  w{k} = Mul(o{k - 1}, v{k}) }}>"
+        )
+    return f"m (int64 n, double[N] x) => (double[N] o{depth}) {{ {inner} }}"
+
+
+def test_nesting_costs_no_powers() -> None:
+    """A body is written out again once for each graph around it."""
+    check(nested(3), n=np.array(2), x=0.5 * np.abs(drawn(2)))
+    small, large = (vjp(parsed(nested(k)), ["x"], [f"o{k}"]).ByteSize() for k in (4, 8))
+    assert large < 4.5 * small
