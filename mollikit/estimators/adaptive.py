@@ -8,8 +8,8 @@ from mollikit.estimators.shares import Shares
 from mollikit.estimators.subspace import net_along
 from mollikit.samplers import Antithetic, Independent, Recentred, Sampler
 
-# Up to here a net along the pilot's directions beat the other schemes on every trained net that was tried;
-# on a convolutional net of 784 coordinates it no longer did (benchmarks/samplers.md).
+# Up to here a net along the pilot's directions gained more than recentred points and antithetic pairs on
+# every trained net that was tried; on one of 784 coordinates it no longer did (benchmarks/samplers.md).
 _NETS_UP_TO = 128
 # A net's gain is foretold from below only: it is preferred unless another scheme's is this much larger.
 _PREFERENCE = 2.0
