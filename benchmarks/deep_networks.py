@@ -309,7 +309,7 @@ def main() -> None:
 
     n, seeds, many = (512, 3, 8) if quick else (49152, 6, 100)
     command = "`OMP_NUM_THREADS=1 python benchmarks/deep_networks.py`"
-    lines = ["# Deep networks: figures of one run", "", command, "", f"{machine()}; one thread a session."]
+    lines = ["# Deep networks: figures of one run", "", command, "", f"{machine()[0]}; one thread a session."]
     lines += ["", *(__doc__ or "").split("\n\n")[2:3]]
     lines += ["The chelsea photo chose the defaults of `MeanGates`; the coffee photo did not.", ""]
     chelsea = photo("chelsea, tiger cat", photos.chelsea(), 282, n)
