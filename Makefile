@@ -7,6 +7,8 @@ PYTHON ?= python3
 	.venv/bin/python -m pip install -q --upgrade "pip>=25.1"
 	.venv/bin/python -m pip install -q --group frameworks
 	.venv/bin/python -m pip install -q -e ".[onnx-gpu]" --group lint --group test
+	# One network in two frameworks; its own requirements name a TensorFlow that is too old for this Python.
+	.venv/bin/python -m pip install -q --no-deps basic-pitch==0.4.0 tf_keras==2.21.0
 	touch $@
 
 .venv-demo/ready: pyproject.toml mollikit/_version.py
