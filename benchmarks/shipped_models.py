@@ -37,7 +37,7 @@ def judged(shipped: Shipped, unpacked: Path) -> str:
         verdict = check(shipped, model)
         outcome = f"refused: {verdict.refused}" if verdict.refused else "agrees"
         if not (verdict.refused or verdict.agrees(shipped)):
-            outcome = "**differs**"
+            outcome = f"undecided: {shipped.fails}" if shipped.fails else "**differs**"
     except Exception as error:
         verdict, outcome = Verdict(), f"{type(error).__name__}: {error}".split("\n")[0][:120]
         outcome = f"fails: {shipped.fails}" if shipped.fails else f"**{outcome}**"

