@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, sh
 from onnx.reference import ReferenceEvaluator
 
 from mollikit_onnx.branches import take_in, taken_branch
+from mollikit_onnx.errors import ModelError
 
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).
@@ -68,7 +69,7 @@ def folded(
         inside = {name: weights[name] for name in foldable if name in weights}
         for node in model.graph.node:
             take_in(node, inside)
-        model = shape_inference.infer_shapes(model, data_prop=True)
+        model = with_types(model)
         static = {
             value.name: shape
             for value in [*model.graph.input, *model.graph.value_info]
@@ -99,6 +100,20 @@ def folded(
         nodes = [NodeProto.FromString(node.SerializeToString()) for node in kept]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
+
+
+def with_types(model: ModelProto) -> ModelProto:
+    """Infer shapes and types as far as onnx can.
+
+    Raises
+    ------
+    ModelError
+        A node contradicts itself, such as one with fewer inputs than its operator needs.
+    """
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise ModelError(f"the model is not valid: {error}") from error
 
 
 def _join(

@@ -12,10 +12,10 @@ from onnx import (
     TypeProto,
     defs,
     inliner,
-    shape_inference,
 )
 
 from mollikit_onnx.errors import ModelError, OpsetError
+from mollikit_onnx.folding import with_types
 from mollikit_onnx.pruning import subgraphs
 from mollikit_onnx.registry import registered
 
@@ -97,7 +97,7 @@ def _inlined_but(model: ModelProto, kept: list[FunctionProto]) -> ModelProto:
     convert = [f.name for f in shell.functions if not _restamped(f, model)]
     if convert:
         # The conversion needs types.
-        shell = shape_inference.infer_shapes(shell)
+        shell = with_types(shell)
     try:
         result = inliner.inline_local_functions(shell, convert_version=bool(convert))
     except RuntimeError as error:

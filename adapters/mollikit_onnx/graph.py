@@ -209,6 +209,9 @@ class GraphBuilder:
         if node.op_type == "GroupNormalization":
             # onnx infers none of its versions.
             return {node.output[0]: self._types[node.input[0]]}
+        if not defs.has(node.op_type, self.opsets[""], ""):
+            # What onnxruntime adds to the default domain, or nobody knows; on the path it is refused.
+            return {}
         schema = defs.get_schema(node.op_type, self.opsets[""], "")
         data = {
             name: numpy_helper.from_array(self._values[name], name)
@@ -218,7 +221,7 @@ class GraphBuilder:
         kinds = {name: self._types[name] for name in node.input if name}
         try:
             return infer_node_outputs(schema, node, kinds, data, opset_imports=self._imports)
-        except (checker.ValidationError, InferenceError) as error:
+        except (checker.ValidationError, InferenceError, ValueError) as error:
             raise ModelError(
                 f"operator {node.op_type}, node {node.name or node.output[0]!r}, is not valid for its inputs "
                 f"at opset {self.opsets['']}: {error}"

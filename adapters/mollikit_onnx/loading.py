@@ -11,7 +11,7 @@ from onnx import checker, external_data_helper, helper
 
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.folding import SMALL
-from mollikit_onnx.pruning import subgraphs
+from mollikit_onnx.pruning import all_nodes, subgraphs, without_weights
 
 # Elements in a byte.
 _PACKED: dict[int, int] = {
@@ -134,7 +134,25 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
             f"{name} ({len(content)} bytes) holds no complete ONNX model (a graph and its operator sets): "
             "it is truncated or another kind of file; download or export it again"
         )
+    if not _legible(model):
+        raise ModelFileError(f"{name} is damaged: a name in it is no text; download or export it again")
     return model
+
+
+def _legible(model: onnx.ModelProto) -> bool:
+    """Whether all names are text: protobuf looks when one is first read, and then raises or gives bytes."""
+    graph = model.graph
+    try:
+        without_weights(model)
+        texts = [tensor.name for tensor in _tensors(graph)]
+        for node in (*all_nodes(graph), *(node for f in model.functions for node in f.node)):
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            texts += [attribute.name for attribute in node.attribute]
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            texts += [value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)]
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 def _with_data_inside(model: onnx.ModelProto, *, name: str, folder: Path | None) -> onnx.ModelProto:

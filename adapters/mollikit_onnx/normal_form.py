@@ -14,7 +14,6 @@ from onnx import (
     defs,
     helper,
     numpy_helper,
-    shape_inference,
     version_converter,
 )
 
@@ -22,7 +21,7 @@ from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.conversion import mended
 from mollikit_onnx.errors import ModelError, OpsetError
 from mollikit_onnx.expansions import standardised
-from mollikit_onnx.folding import SMALL, folded
+from mollikit_onnx.folding import SMALL, folded, with_types
 from mollikit_onnx.functions import alike, expanded, inlined
 from mollikit_onnx.pruning import all_nodes, names_made, subgraphs, without_weights
 from mollikit_onnx.registry import is_constant_by_law
@@ -91,7 +90,7 @@ def normal_form(
         for name, weight in weights.items()
         if name not in variables and name not in overridable and _is_small(weight)
     }
-    inferred = shape_inference.infer_shapes(skeleton)
+    inferred = with_types(skeleton)
     standardised(skeleton, _types(inferred, weights), weights, values, wrt, of)
     skeleton = folded(skeleton, weights, values, variables)
     if without_sequences(skeleton, _types(skeleton, weights), values):
@@ -149,7 +148,7 @@ def _without_foreign(model: ModelProto) -> ModelProto:
     for _ in range(DEEPEST_BODY):
         if not any(foreign(node) for node in all_nodes(model.graph)):
             break
-        inferred = shape_inference.infer_shapes(model)
+        inferred = with_types(model)
         written_out = expanded(inferred, _types(inferred, {}), foreign)
         if written_out is None:
             break
@@ -162,6 +161,8 @@ def _opset(model: ModelProto) -> int:
     version = next(versions, None)
     if version is None and any(not node.domain for node in all_nodes(model.graph)):
         raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
+    if version is not None and version < 1:
+        raise OpsetError(f"there is no version {version} of the default operator set; correct opset_import")
     if version is None:
         model.opset_import.add(domain="", version=HIGHEST_OPSET)
     return int(version or HIGHEST_OPSET)
@@ -197,6 +198,8 @@ def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
     weights = {weight.name: weight for weight in model.graph.initializer}
     declared = {value.name for value in model.graph.input}
     for name, weight in weights.items():
+        if weight.data_type not in TensorProto.DataType.values():
+            raise ModelError(f"initializer {name!r} is of the unknown type {weight.data_type}")
         if any(size < 0 for size in weight.dims):
             raise ModelError(f"initializer {name!r} has the impossible shape {tuple(weight.dims)}")
         if _is_small(weight):

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from mollikit_onnx import ModelError, vjp, write_vjp
-from mollikit_onnx.loading import ModelFileError
+from mollikit_onnx.loading import ModelFileError, load_model
 from mollikit_onnx.normal_form import DEEPEST_GRAPH
 from onnx import TensorProto, helper
 
@@ -161,6 +161,37 @@ def test_graphs_within_graphs() -> None:
     model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(ModelError, match=f"more than {DEEPEST_GRAPH} deep"):
         vjp(model, ["x"], [f"y{depth}"])
+
+
+def test_models_that_contradict_themselves() -> None:
+    changes = {
+        "unknown type 99": lambda model: setattr(model.graph.initializer[1], "data_type", 99),
+        "no version 0": lambda model: setattr(model.opset_import[0], "version", 0),
+        "operator Gamm": lambda model: setattr(model.graph.node[0], "op_type", "Gamm"),
+        "not valid": lambda model: model.graph.node[0].input.pop() and model.graph.node[0].input.pop(),
+    }
+    for message, change in changes.items():
+        model = wide()
+        change(model)
+        with pytest.raises(ModelError, match=message):
+            vjp(model, ["x"], ["y"])
+
+
+def test_bytes_changed_at_random_end_in_a_gradient_or_a_clear_error() -> None:
+    rng, content = np.random.default_rng(0), models.mlp().SerializeToString()
+    ends = set()
+    for _ in range(150):
+        changed = bytearray(content)
+        for place in rng.integers(0, len(changed), 2):
+            changed[place] = rng.integers(256)
+        try:
+            model = load_model(bytes(changed))
+            floats = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT]
+            vjp(model, floats, [v.name for v in model.graph.output])
+            ends.add("gradient")
+        except ModelError:
+            ends.add("error")
+    assert ends == {"gradient", "error"}
 
 
 def _port(name: str) -> onnx.ValueInfoProto:
