@@ -13,7 +13,7 @@ from mollikit.budgets import Evaluations
 from mollikit.comparison.comparison import Comparison
 from mollikit.comparison.conclusions import concluded
 from mollikit.comparison.rounds import MAP, Rounds
-from mollikit.comparison.schemes import FEWEST_GROUPS, Scheme, at, default_schemes, estimators
+from mollikit.comparison.schemes import FEWEST_GROUPS, Scheme, Spending, at, default_schemes, estimators
 from mollikit.engine.streams import Key
 from mollikit.estimate import Estimate
 from mollikit.estimators import Estimator
@@ -190,22 +190,29 @@ class _Turn:
 
 
 def _turn(
-    ladder: Mapping[int, Estimator],
+    ladder: Mapping[int, Spending],
     oracle: GradientOracle | ValueOracle,
     inputs: ArrayLike | Mapping[str, ArrayLike],
     **options: Any,
 ) -> _Turn:
     """Estimate at each number of evaluations, the smallest first.
 
-    Where the scheme stays the same, what the smaller number computed is a part of the larger one's.
+    Where the scheme stays the same, what the smaller number computed is a part of the larger one's; one
+    with a pilot begins anew, since its choice follows the number.
     """
     estimates: dict[int, Estimate] = {}
     spent = 0
     before: Estimate | None = None
-    previous: Estimator | None = None
+    previous: Spending | None = None
     for n, estimator in ladder.items():
-        resume = before if estimator == previous else None
-        estimate = estimator.estimate(oracle, inputs, budget=Evaluations(n), resume=resume, **options)
+        resume = before if isinstance(estimator, Estimator) and estimator == previous else None
+        estimate = estimator.estimate(
+            oracle,  # type: ignore[arg-type]  # each says by itself which protocol it needs
+            inputs,
+            budget=Evaluations(n),
+            resume=resume,
+            **options,
+        )
         spent += estimate.n_evaluations - (0 if resume is None else resume.n_evaluations)
         estimates[n], before, previous = estimate, estimate, estimator
     assert before is not None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from mollikit.budgets import Evaluations
 from mollikit.estimators import Estimator, Pathwise
 from mollikit.estimators.perturbation import Perturbation
+from mollikit.estimators.piloted import Piloted
 from mollikit.kernels import Law
 from mollikit.samplers import (
     Antithetic,
@@ -18,8 +19,10 @@ from mollikit.samplers import (
     WhitenedBlocks,
 )
 
+# What makes an estimate: an estimator, or one that learns its scheme from a pilot.
+Spending = Estimator | Piloted
 # A way of spending evaluations: a sampler (in Pathwise), an estimator, or how one follows from their number.
-Scheme = Sampler | Estimator | Callable[[int], Sampler | Estimator]
+Scheme = Sampler | Spending | Callable[[int], Sampler | Spending]
 # An error bar from fewer groups than this is rough: a scheme whose groups grow with the budget keeps them.
 FEWEST_GROUPS = 8
 
@@ -66,9 +69,9 @@ def default_schemes(
     return candidates, left_out
 
 
-def at(scheme: Scheme, evaluations: int) -> Sampler | Estimator:
+def at(scheme: Scheme, evaluations: int) -> Sampler | Spending:
     """Return what a scheme is at a number of evaluations."""
-    return scheme if isinstance(scheme, Sampler | Estimator) else scheme(evaluations)
+    return scheme if isinstance(scheme, Sampler | Estimator | Piloted) else scheme(evaluations)
 
 
 def estimators(
@@ -77,7 +80,7 @@ def estimators(
     kernel: Law,
     block: int | None,
     perturbation: Perturbation,
-) -> dict[tuple[str, int], Estimator]:
+) -> dict[tuple[str, int], Spending]:
     """Return the estimator of each scheme at each number of evaluations.
 
     Raises
@@ -88,10 +91,10 @@ def estimators(
         If a scheme is biased, does not suit the input, or has too few groups; or if an estimator smooths
         by another kernel: another estimand.
     """
-    made = {}
+    made: dict[tuple[str, int], Spending] = {}
     for name, scheme in schemes.items():
         for n in evaluations:
-            what = at(scheme, n) if callable(scheme) or isinstance(scheme, Sampler | Estimator) else scheme
+            what = at(scheme, n) if callable(scheme) or isinstance(scheme, Sampler | Spending) else scheme
             if isinstance(what, Sampler):
                 if what.biased:
                     raise ValueError(
@@ -99,7 +102,7 @@ def estimators(
                         "cannot be compared with unbiased ones by their spread"
                     )
                 what = Pathwise(inputs=kernel, sampler=what, block=block)
-            if not isinstance(what, Estimator):
+            if not isinstance(what, Spending):
                 raise TypeError(
                     f"scheme {name!r} is {what!r}: give a sampler, an estimator, or a function from the "
                     "number of evaluations to one"
@@ -114,7 +117,14 @@ def estimators(
     return made
 
 
-def _check(name: str, estimator: Estimator, evaluations: int, perturbation: Perturbation) -> None:
+def _check(name: str, estimator: Spending, evaluations: int, perturbation: Perturbation) -> None:
+    if isinstance(estimator, Piloted):
+        if evaluations < 2 * estimator.pilot:
+            raise ValueError(
+                f"scheme {name!r}: {evaluations} evaluations leave too little after a pilot of "
+                f"{estimator.pilot}: compare at {2 * estimator.pilot} or more, or give a smaller pilot="
+            )
+        return
     sampler = estimator._groups()
     try:
         sampler.check(perturbation.dimension)

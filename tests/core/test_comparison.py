@@ -178,6 +178,18 @@ def test_estimators_from_values_are_schemes_too():
     assert result.row("secant", 192).gain > 10
 
 
+def test_schemes_with_a_pilot_are_charged_for_it():
+    narrow = mk.Gaussian(0.1)
+    schemes = {"plain": mk.Independent(), "pilot": mk.Adaptive(narrow, pilot=32)}
+    result = measured(kernel=narrow, schemes=schemes, evaluations=[128], rounds=16)
+    row = result.row("pilot", 128)
+    assert row.gain_low > 1.5
+    assert abs(row.coverage - 0.95) < SIGMAS * row.coverage_spread + 0.005
+    assert result.n_evaluations <= 16 * 2 * 128
+    with pytest.raises(ValueError, match="compare at 128 or more"):
+        measured(schemes={"plain": mk.Independent(), "pilot": mk.Adaptive(KERNEL)}, evaluations=[64])
+
+
 def test_a_model_without_noise_has_nothing_to_compare():
     class Flat:
         def value_and_gradient(self, points, **held):
