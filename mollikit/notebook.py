@@ -33,7 +33,7 @@ def estimate_png(estimate: Estimate) -> bytes | None:
     figure = Figure(figsize=(3.6 * columns, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     first, *rest = figure.subplots(1, columns, squeeze=False)[0]
-    signed_map(first, gradient, f"smoothed, channels summed, error of the map {_error(estimate.relative_error)}")
+    signed_map(first, gradient, f"smoothed, channels summed, error {_error(estimate.relative_error)}")
     for (name, view), drawn, error in zip(views.items(), rest[::2], rest[1::2], strict=True):
         signed_map(drawn, view.value, f"{name}, error {_error(view.relative_error)}")
         error_map(error, view.standard_error, f"{name}: standard error")

@@ -147,9 +147,8 @@ def panel(
     maps[0].set_axis_off()
     bars[0].set_axis_off()
     signed_map(maps[1], raw, "raw gradient", bar=bars[1])
-    signed_map(
-        maps[2], smoothed.value, f"smoothed, channels summed, error {_told(smoothed.relative_error)}", bar=bars[2]
-    )
+    told = f"smoothed, channels summed, error {_told(smoothed.relative_error)}"
+    signed_map(maps[2], smoothed.value, told, bar=bars[2])
     cell = -(-photo.shape[0] // seen.value.shape[0])
     resolved_map(
         maps[3],
