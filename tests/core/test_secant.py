@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -217,7 +218,7 @@ def test_executors_blocks_in_flight_and_resuming_do_not_change_bits(kernel, bloc
 
 def test_processes_give_the_same_bits():
     smooth = mk.Secant(mk.Gaussian(WIDTHS), block=24)
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         elsewhere = run(smooth, n=120, executor=pool)
     np.testing.assert_array_equal(elsewhere.gradient, run(smooth, n=120).gradient)
 
