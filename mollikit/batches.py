@@ -61,10 +61,10 @@ class Batch:
                     f"{label} is of {arrays[name].dtype}, which cannot be smoothed: give floats, or hold it "
                     "by name and smooth what the model makes of it"
                 )
-            _check_shape(label, arrays[name].shape, shapes.get(name))
+            check_shape(label, arrays[name].shape, shapes.get(name))
         fixed = {name: _numbers(values, f"held {name!r}") for name, values in held.items()}
         for name, array in fixed.items():
-            _check_shape(f"held {name!r}", array.shape, shapes.get(name))
+            check_shape(f"held {name!r}", array.shape, shapes.get(name))
         lengths = {name or "points": len(array) for name, array in {**arrays, **fixed}.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"every input has one row for each point; their batch axes are {lengths}")
@@ -140,7 +140,8 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)
 
 
-def _check_shape(label: str, shape: tuple[int, ...], row: Shape | None) -> None:
+def check_shape(label: str, shape: tuple[int, ...], row: Shape | None) -> None:
+    """Raise ValueError where the shape of a batch does not fit that of a row."""
     if row is None or _fits(shape[1:], row):
         return
     expected = "(" + ", ".join(["m", *("?" if size is None else str(size) for size in row)]) + ")"

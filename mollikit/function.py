@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from mollikit.batches import Batch, one_row
+from mollikit.batches import Batch
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output, chosen, form, not_the_batch
-from mollikit.targets import Target, check_own_rows, check_target, coordinates, name_of, top
+from mollikit.targeted import Targeted
+from mollikit.targets import Target, check_own_rows, check_target, coordinates, name_of
 
 
-class FunctionOracle:
+class FunctionOracle(Targeted):
     """A NumPy function as an oracle: a black box of values, or with the gradient that one has written.
 
     Functions get a copy of the points, and the held arrays by keyword; points that are a mapping come by
@@ -103,22 +103,6 @@ class FunctionOracle:
         self._value, self._gradient, self._both = value, gradient, value_and_gradient
         self._target, self._output, self._rowwise = target, output, rowwise
         self._differentiable = differentiable
-
-    def anchored(self, inputs: Any, **held: Array) -> Self:
-        """Return this oracle with the target ``"top"`` fixed on the clean input.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The function's other arguments for it, without the batch axis too.
-        """
-        if self._target != "top" or "target" in held:
-            return self
-        anchored = copy.copy(self)
-        anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
-        return anchored
 
     def predict(self, points: Points, **held: Array) -> Array:
         """Return the function's outputs (m, *output_shape) for a batch of points.

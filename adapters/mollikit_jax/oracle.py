@@ -10,15 +10,16 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from mollikit.batches import Batch, one_row
+from mollikit.batches import Batch
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output
-from mollikit.targets import Target, check_own_rows, check_target, coordinates, name_of, top
+from mollikit.targeted import Targeted
+from mollikit.targets import Target, check_own_rows, check_target, coordinates, name_of
 from mollikit_jax.parameters import Parameters, is_tree
 from mollikit_jax.programs import Programs
 
 
-class JaxOracle:
+class JaxOracle(Targeted):
     """A JAX function as an oracle: values and gradients of one scalar a row.
 
     The function is traced and compiled once for each shape of inputs, the batch included; neither the target
@@ -122,22 +123,6 @@ class JaxOracle:
         with self._precision():
             reweighted._parameters = self._parameters.replaced(weights)
         return reweighted
-
-    def anchored(self, inputs: Any, **held: Array) -> JaxOracle:
-        """Return this oracle with the target ``"top"`` fixed on the clean input; what is compiled is shared.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The model's other inputs for it, without the batch axis too.
-        """
-        if self._target != "top" or "target" in held:
-            return self
-        anchored = copy.copy(self)
-        anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
-        return anchored
 
     def predict(self, points: Points, **held: Array) -> Array:
         """Return the outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.

@@ -8,15 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from mollikit.batches import Batch, Shape, one_row
+from mollikit.batches import Batch, Shape
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output, not_the_batch
-from mollikit.targets import Target, check_own_rows, check_range, check_target, coordinates, name_of, top
+from mollikit.targeted import Targeted
+from mollikit.targets import Target, check_own_rows, check_range, check_target, coordinates, name_of
 from mollikit_tensorflow.programs import Arguments, Program, Programs
 from mollikit_tensorflow.sources import Source, digest, row_shapes, source_of
 
 
-class TensorFlowOracle:
+class TensorFlowOracle(Targeted):
     """A TensorFlow model as an oracle: values and gradients of one scalar a row.
 
     The model is traced once for each shape of inputs, with an open batch axis and the target as a tensor, so
@@ -88,22 +89,6 @@ class TensorFlowOracle:
         shapes = row_shapes(self._source)
         floats = (name for name, spec in self._source.inputs.items() if spec.dtype.is_floating)
         return {name or "input": shapes[name] for name in floats}
-
-    def anchored(self, inputs: Any, **held: Array) -> TensorFlowOracle:
-        """Return this oracle with the target ``"top"`` fixed on the clean input; the traces are shared.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The model's other inputs for it, without the batch axis too.
-        """
-        if self._target != "top" or "target" in held:
-            return self
-        anchored = copy.copy(self)
-        anchored._target = top(self.predict(one_row(inputs), **one_row(held))[0])
-        return anchored
 
     def predict(self, points: Points, **held: Array) -> Array:
         """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.

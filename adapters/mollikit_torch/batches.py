@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mollikit.batches import Shape, check_shape
 from mollikit.oracles import Array
 from mollikit_torch.memory_format import copied
 from mollikit_torch.tensors import tensor_of
-
-Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Batch:
                     f"{label} is of {np.asarray(array).dtype}, which cannot be smoothed: give floats, hold "
                     "it by name, or smooth at the layer behind it (layer=)"
                 )
-            _check_shape(label, tuple(tensors[name].shape), shapes.get(name))
+            check_shape(label, tuple(tensors[name].shape), shapes.get(name))
         dtype = dtype or next(iter(tensors.values())).dtype
         fixed = {name: tensor_of(array, f"held {name!r}", device, dtype) for name, array in held.items()}
         lengths = {name or "points": len(tensor) for name, tensor in {**tensors, **fixed}.items()}
@@ -89,19 +88,3 @@ def _by_name(points: Any, shapes: Mapping[str, Shape]) -> Mapping[str, Any]:
     if shapes and points.keys() != shapes.keys():
         raise ValueError(f"points are of the inputs {list(points)}: the model has {list(shapes)}")
     return points
-
-
-def _check_shape(label: str, shape: tuple[int, ...], row: Shape | None) -> None:
-    if row is None or _fits(shape[1:], row):
-        return
-    expected = "(" + ", ".join(["m", *("?" if size is None else str(size) for size in row)]) + ")"
-    raise ValueError(
-        f"{label} takes a batch of shape {expected} and got {shape}"
-        + (": add the batch axis" if _fits(shape, row) else "")
-    )
-
-
-def _fits(shape: tuple[int, ...], row: Shape) -> bool:
-    return len(shape) == len(row) and all(
-        want is None or got == want for got, want in zip(shape, row, strict=True)
-    )

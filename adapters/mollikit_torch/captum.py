@@ -11,9 +11,9 @@ from captum import __version__ as captum_version
 from captum.attr import Attribution, GradientAttribution, NoiseTunnel
 from torch import Tensor, nn
 
-from mollikit.batches import one_row
 from mollikit.oracles import Array, Points
-from mollikit.targets import check_target, top
+from mollikit.targeted import Targeted
+from mollikit.targets import check_target
 from mollikit_torch.batches import Batch
 from mollikit_torch.oracle import TorchOracle
 from mollikit_torch.replicas import Function, Replicas, Source
@@ -21,7 +21,7 @@ from mollikit_torch.tensors import array_of, computing
 from mollikit_torch.weights import replacements, shown
 
 
-class CaptumOracle:
+class CaptumOracle(Targeted):
     """A Captum attribution method as an oracle, to be smoothed as a gradient is.
 
     Given to `mollikit.Pathwise` this estimates what Captum's NoiseTunnel averages, E[A(x + s t)], with error
@@ -126,21 +126,9 @@ class CaptumOracle:
         reweighted._source = self._source.reweighted({f"{_MODEL}.{k}": t for k, t in tensors.items()})
         return reweighted
 
-    def anchored(self, inputs: Any, **held: Array) -> CaptumOracle:
-        """Return this oracle with the target ``"top"`` fixed on the clean input.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The model's other inputs for it, without the batch axis too.
-        """
-        if self._target != "top" or "target" in held:
-            return self
-        anchored = copy.copy(self)
-        anchored._target = top(self._model.predict(one_row(inputs), **one_row(held))[0])
-        return anchored
+    def predict(self, points: Points, **held: Array) -> Array:
+        """Return the outputs (m, *output_shape) of the model behind the method."""
+        return self._model.predict(points, **held)
 
     def value_and_gradient(self, points: Points, **held: Array) -> tuple[None, Any]:
         """Return None for the values, and attributions in the form of the points.

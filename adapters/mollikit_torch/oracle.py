@@ -2,19 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mollikit.batches import one_row
+from mollikit.batches import Shape, one_row
 from mollikit.estimators.base import Setting
 from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output
-from mollikit.targets import Target, check_target, top
-from mollikit_torch.batches import Batch, Shape
+from mollikit.targeted import Targeted
+from mollikit.targets import Target, check_target
+from mollikit_torch.batches import Batch
 from mollikit_torch.layers import check_layer
 from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.passes import Passes
@@ -25,7 +26,7 @@ from mollikit_torch.tensors import array_of, tensor_of
 from mollikit_torch.weights import replacements, shown
 
 
-class TorchOracle:
+class TorchOracle(Targeted):
     """A PyTorch model as an oracle: values and gradients of one scalar a row.
 
     The oracle calls copies of the module, one a thread, that share its weights; nothing of the caller's
@@ -134,20 +135,6 @@ class TorchOracle:
         """Shape of each input to be smoothed, without the batch axis, where it was given; empty otherwise."""
         return dict(self._shapes)
 
-    def anchored(self, inputs: Any, **held: Array) -> TorchOracle:
-        """Return this oracle with the target ``"top"`` fixed on the clean input; the weights are shared.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The model's other inputs for it, without the batch axis too.
-        """
-        if self._passes.target != "top" or "target" in held:
-            return self
-        return self._with(target=top(self.predict(one_row(inputs), **one_row(held))[0]))
-
     @property
     def weights(self) -> Mapping[str, Array]:
         """The module's parameters of floats by name, read-only; on the CPU they are its own memory.
@@ -207,8 +194,15 @@ class TorchOracle:
         values, gradients = self._passes.gradients(batch, by_row)
         return values, {name: gradients[name or alone] for name in points}
 
-    def _with(self, **changed: Any) -> TorchOracle:
-        other = object.__new__(TorchOracle)
+    @property
+    def _target(self) -> Any:  # it lies with the passes, which apply it
+        return self._passes.target
+
+    def _aimed(self, target: tuple[int, ...]) -> Self:
+        return self._with(target=target)
+
+    def _with(self, **changed: Any) -> Self:
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _passes=replace(self._passes, **changed))
         return other
 
