@@ -127,6 +127,8 @@ def _needed(numbers: NDArray[np.float64], errors: NDArray[np.float64], wanted: f
         if errors[k] >= wanted >= errors[k + 1] and errors[k] > errors[k + 1]:
             share = np.log(errors[k] / wanted) / np.log(errors[k] / errors[k + 1])
             return float(numbers[k] * (numbers[k + 1] / numbers[k]) ** share)
+    if not (np.isfinite(errors).all() and np.isfinite(wanted)):
+        return float("inf")
     if errors[-1] == 0:
         return float(numbers[0])
     from_end = -1 if errors[-1] > wanted else 0

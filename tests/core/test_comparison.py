@@ -200,13 +200,21 @@ def test_a_model_without_noise_has_nothing_to_compare():
     assert "exact" in result.recommendation
 
 
-def test_a_gradient_of_zero_is_said_to_be_unresolved():
+@pytest.mark.parametrize(("seed", "resolved"), [(0, True), (1, False)])
+def test_a_gradient_of_zero_is_never_known_to_less_than_itself(seed, resolved):
+    """Its squared norm is estimated as something small, or as nothing at all; both happen at these seeds."""
+
     class Zero:
         def value_and_gradient(self, points, **held):
             return (points - X).sum(-1) * 0, points - X
 
-    result = measured(Zero(), rounds=4, rng=3)
-    assert "does not stand out" in result.recommendation or result.row("Independent", 256).error > 1
+    schemes = {"a": mk.Independent(), "b": mk.LatinHypercube(4)}
+    result = measured(Zero(), schemes=schemes, rounds=4, rng=seed)
+    row, prospect = result.row("a", 256), result.prospect("a")
+    assert row.error > 1
+    assert np.isfinite(row.error) == np.isfinite(prospect.evaluations) == resolved
+    assert ("does not stand out" in result.recommendation) != resolved
+    assert result.to_json()["rows"][0]["error"] is None or resolved
 
 
 def test_it_is_told(waves):
