@@ -26,10 +26,10 @@ import onnxruntime as ort
 from foundation import machine
 from mollikit_onnx import MeanGates, OnnxOracle
 from mollikit_onnx.mean_gates.compiled import Compiled, compiled
-from mollikit_onnx.mean_gates.moments import ForwardMoments
 from onnx import helper
 
 import mollikit as mk
+from mollikit.surrogates.forward_moments import ForwardMoments, Spread
 
 SIDE = 112
 
@@ -109,11 +109,11 @@ class AveragedDerivatives:
             outputs = open_.run(None, {"image": points.astype(np.float32)})
             for port, value in zip(open_.get_outputs(), outputs, strict=True):
                 total[port.name] = total.get(port.name, 0) + ((value > 0) & (value < 6)).sum(0, keepdims=True)
-        values = {}
+        spreads = {}
         for spread in linear.model.spreads:
             gate = total[spread.leaf.removeprefix("mean_gates/").removesuffix(".leaf")] / self.forwards
-            values |= {spread.mean: 0 * gate, spread.squares: 1 + 0 * gate, spread.products: gate}
-        moments = ForwardMoments(self.forwards, values)
+            spreads[spread.leaf] = Spread(0 * gate, 1 + 0 * gate, 0 * gate, gate)
+        moments = ForwardMoments(self.forwards, {}, spreads)
         (gradient,) = linear.gradients(moments, {"image": inputs[None]}, (0, oracle._target[0]))
         return mk.SurrogateMap(np.float64(gradient[0]), self.cost, "averaged derivatives", {})
 

@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from mollikit.oracles import Array
+from mollikit.surrogates.forward_moments import ForwardMoments, Spread
 from mollikit_onnx.mean_gates.linear_model import LinearModel, linear_model
-from mollikit_onnx.mean_gates.moments import Array, ForwardMoments
 from mollikit_onnx.sessions import Sessions
 
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -30,14 +31,21 @@ class Compiled:
     cotangent: str
     row_shape: tuple[int, ...]
 
-    def averages(self, feed: Mapping[str, Array], rows: int) -> ForwardMoments:
+    def moments(self, feed: Mapping[str, Array], rows: int) -> ForwardMoments:
         """Average over the rows of one batch."""
         if self.forward is None:
-            return ForwardMoments(rows, {})
+            return ForwardMoments(rows, {}, {})
         names = [output.name for output in self.forward.get_outputs()]
         wanted = {port.name for port in self.forward.get_inputs()}
         values = self.forward.run(names, {name: value for name, value in feed.items() if name in wanted})
-        return ForwardMoments.of(rows, dict(zip(names, values, strict=True)))
+        found = {name: value.astype(np.float64) for name, value in zip(names, values, strict=True)}
+        spreads = {
+            spread.leaf: Spread(
+                *(found[n] for n in (spread.mean, spread.squares, spread.leaf, spread.products))
+            )
+            for spread in self.model.spreads
+        }
+        return ForwardMoments(rows, {name: found[name] for name in self.model.means}, spreads)
 
     def gradients(
         self, moments: ForwardMoments, feed: Mapping[str, Array], where: tuple[int, ...]
@@ -46,10 +54,19 @@ class Compiled:
         cotangent = np.zeros(self.row_shape, np.float64)
         cotangent[where] = 1
         ports = {port.name: _dtype(port.type) for port in self.backward.get_inputs()}
-        given = {**feed, self.cotangent: cotangent, **moments.feed(self.model)}
+        given = {**feed, self.cotangent: cotangent, **self._taken(moments)}
         cast = {name: np.asarray(given[name], dtype) for name, dtype in ports.items()}
         results: list[Array] = self.backward.run([f"{name}.gradient" for name in self.wrt], cast)
         return results
+
+    def _taken(self, moments: ForwardMoments) -> dict[str, Array]:
+        taken = dict(moments.means)
+        for names in self.model.spreads:
+            seen = moments.spreads[names.leaf]
+            variance = np.broadcast_to(seen.variance(moments.n), seen.squares.shape)
+            taken |= {names.mean: seen.mean, names.squares: seen.squares, names.products: seen.products}
+            taken[names.variance] = variance
+        return taken
 
 
 def compiled(
