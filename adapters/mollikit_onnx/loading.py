@@ -4,10 +4,13 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
-from onnx import checker, external_data_helper, helper
+from numpy.typing import NDArray
+from onnx import checker, external_data_helper, helper, numpy_helper
 
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.folding import SMALL
@@ -19,6 +22,8 @@ _PACKED: dict[int, int] = {
     onnx.TensorProto.UINT4: 2,
     onnx.TensorProto.FLOAT4E2M1: 2,
 }
+# From as many bytes on, an oracle leaves external data where they are: neither copied nor pickled.
+LEFT_IN_FILES = 2**28
 # Protobuf's limit on one message, and so on a model handed to ONNX Runtime in memory.
 _LARGEST_MESSAGE = 2**31 - 1
 
@@ -60,6 +65,41 @@ def load_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx
         return _with_data_inside(_parsed(source, "the bytes given"), name="the bytes given", folder=None)
     path = Path(source)
     return _with_data_inside(_read(path), name=f"{os.fspath(path)!r}", folder=path.parent)
+
+
+def load_light(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+) -> tuple[onnx.ModelProto, Path | None]:
+    """Load a model as `load_model` does, but leave large weights in their files where these are large.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    folder : Path or None
+        Where the files lie, absolute; None where every weight is inside.
+    """
+    if not isinstance(source, onnx.ModelProto | bytes):
+        path = Path(source)
+        model = load_structure(path)
+        if sum(path.stat().st_size for path in data_files(model, path.parent)) >= LEFT_IN_FILES:
+            return model, path.parent.absolute()
+    return load_model(source), None
+
+
+def data_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
+    """Return the data files of a model that `load_structure` loaded, in order."""
+    external = filter(external_data_helper.uses_external_data, model.graph.initializer)
+    return sorted({external_path(tensor, "the model", folder) for tensor in external})
+
+
+def array_of(tensor: onnx.TensorProto, folder: str | None) -> NDArray[Any]:
+    """Return the elements of a tensor, mapped into memory where they lie in a data file."""
+    if not external_data_helper.uses_external_data(tensor):
+        array: NDArray[Any] = numpy_helper.to_array(tensor)
+        return array
+    path, begin, _ = external_range(tensor, "the model", Path(folder or "."))
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.memmap(path, dtype, "r", begin, tuple(tensor.dims))
 
 
 def load_structure(path: Path) -> onnx.ModelProto:
@@ -248,5 +288,5 @@ def _unusable(name: str, error: Exception) -> ModelFileError:
 def _too_large(name: str, size: str) -> ModelFileError:
     return ModelFileError(
         f"{name} has {size}; a model with its weights inside, as the gradient needs it, is limited to 2 GB: "
-        "store the weights as float16, or take a part of the model"
+        "store the weights in a data file, as float16, or take a part of the model"
     )

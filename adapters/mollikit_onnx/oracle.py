@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from mollikit.oracles import Array, Points
-from mollikit_onnx.loading import ModelFileError, load_model
+from mollikit_onnx.loading import ModelFileError, data_files, load_light
 from mollikit_onnx.providers import Provider, check_providers
 from mollikit_onnx.selection import COORDINATES
 from mollikit_onnx.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
@@ -37,7 +37,9 @@ class OnnxOracle:
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        The model; not changed. An input whose batch axis is fixed at 1 makes the oracle run row by row:
+        The model; not changed. Weights in data files of 256 MB or more stay there, mapped into memory, and
+        the files stay where they are as long as the oracle or a pickled copy of it lives. An input whose
+        batch axis is fixed at 1 makes the oracle run row by row:
         right, but slower than a model exported with a dynamic batch axis.
     target : int, tuple of int, "top" or None
         The element of the output to explain: a class of an output (m, n_classes); an index per axis
@@ -67,7 +69,7 @@ class OnnxOracle:
     ProviderError
         A provider is unknown, not installed or not at work.
     ValueError
-        A name or a target that the model does not have.
+        A name or a target that the model does not have, or ``session_options`` cannot be given as an object.
 
     Examples
     --------
@@ -96,7 +98,7 @@ class OnnxOracle:
         if isinstance(wrt, str):
             raise ValueError(f"wrt is a sequence of input names: write ({wrt!r},)")
         checked = check_providers(providers)
-        proto = load_model(model)
+        proto, folder = load_light(model)
         self._signature = Signature.of(proto)
         if "target" in self._signature.inputs:
             raise ModelFileError(
@@ -105,9 +107,22 @@ class OnnxOracle:
         names = self._signature.smoothed(None if wrt is None else tuple(wrt))
         explained = self._signature.explained(output)
         self._target = target if target == "top" else fixed_target(target, explained)
+        if folder is not None and isinstance(session_options, ort.SessionOptions):
+            raise ValueError(
+                f"the model's weights stay in their data files, and the folder {os.fspath(folder)!r} goes "
+                "into session_options; an object of yours is not changed: give a function that returns one"
+            )
         content = proto.SerializeToString()
         blueprint = Blueprint(
-            content, digest(content), names, explained, values, checked, session_options, straight_through
+            content,
+            digest(content, [] if folder is None else data_files(proto, folder)),
+            names,
+            explained,
+            values,
+            checked,
+            session_options,
+            straight_through,
+            folder=None if folder is None else os.fspath(folder),
         )
         self._sessions: Sessions | ReweightedSessions = Sessions(blueprint)
         self._producer = f"{proto.producer_name} {proto.producer_version}".strip()

@@ -57,7 +57,7 @@ def check_providers(providers: Sequence[Provider]) -> tuple[Provider, ...]:
 
 
 def create_session(
-    model: bytes, providers: Sequence[Provider], options: ort.SessionOptions | None
+    model: bytes, providers: Sequence[Provider], options: ort.SessionOptions | None, folder: str | None = None
 ) -> ort.InferenceSession:
     """Create a session that runs on every provider asked for.
 
@@ -70,6 +70,8 @@ def create_session(
     options : onnxruntime.SessionOptions or None
         None stands for ONNX Runtime's defaults: its own number of threads, graph optimisation at its
         highest level, and no log on stderr.
+    folder : str, optional
+        Where the model's external data lie; noted in ``options``, which are then nobody else's.
 
     Raises
     ------
@@ -88,6 +90,9 @@ def create_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         # What goes wrong comes as an exception; this keeps a second copy of it off stderr.
         options.log_severity_level = 4
+    if folder is not None:
+        # ONNX Runtime maps the data into memory, and all sessions share the pages.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
         # With enable_fallback ONNX Runtime would answer a provider's failure with a session on the CPU.
         session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeAlias
 
 import onnx
@@ -36,11 +37,12 @@ class Blueprint:
     options: Options
     straight_through: bool = False
     overridden: tuple[str, ...] = ()  # weights that come with each run
+    folder: str | None = None  # of the data files that hold large weights
 
     def session(self, model: bytes) -> ort.InferenceSession:
         """Create a session of any graph on the blueprint's providers."""
         options = self.options() if callable(self.options) else self.options
-        return create_session(model, self.providers, options)
+        return create_session(model, self.providers, options, self.folder)
 
 
 class Sessions:
@@ -82,7 +84,7 @@ class Sessions:
             with self._lock:
                 if self._weights is None:
                     model = onnx.load_model_from_string(self.blueprint.model)
-                    self._weights = learnt(model, self.blueprint.output.name)
+                    self._weights = learnt(model, self.blueprint.output.name, self.blueprint.folder)
         return self._weights
 
     def overriding(self, names: tuple[str, ...]) -> Sessions:
@@ -182,9 +184,13 @@ def _runnable(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     return lowered
 
 
-def digest(model: bytes) -> str:
-    """Sha256 of a model, in hexadecimal."""
-    return hashlib.sha256(model).hexdigest()
+def digest(model: bytes, data: Iterable[Path]) -> str:
+    """Sha256 of a model and of its data files in turn, in hexadecimal."""
+    content = hashlib.sha256(model)
+    for path in data:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: content)
+    return content.hexdigest()
 
 
 def _run(session: ort.InferenceSession, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:

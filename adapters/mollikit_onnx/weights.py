@@ -5,9 +5,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from mollikit.oracles import Array
+from mollikit_onnx.loading import array_of
 from mollikit_onnx.pruning import names_read, nodes_needed
 
 _FLOATS = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -37,11 +38,12 @@ _SETTINGS: dict[str, tuple[int, ...] | None] = {
 _ARITHMETIC = frozenset({"Add", "Div", "Max", "Min", "Mod", "Mul", "Pow", "Sub"})
 
 
-def learnt(model: ModelProto, output: str) -> dict[str, Array]:
+def learnt(model: ModelProto, output: str, folder: str | None = None) -> dict[str, Array]:
     """Weights that an output depends on, by name, read-only: of the initializers and the float Constants.
 
     ONNX does not say what was learnt. Left out are the mean and variance of BatchNormalization, settings of
-    operators (the bounds of Clip, the scales of Resize), and single numbers in arithmetic.
+    operators (the bounds of Clip, the scales of Resize), and single numbers in arithmetic. What lies in
+    data files of the folder is mapped into memory, not read.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     tensors |= {node.output[0]: tensor for node, tensor in _constants(model)}
@@ -51,7 +53,7 @@ def learnt(model: ModelProto, output: str) -> dict[str, Array]:
         for name in _weights_read(node, tensors)
         if tensors[name].data_type in _FLOATS
     }
-    weights = {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items() if name in used}
+    weights = {name: array_of(tensor, folder) for name, tensor in tensors.items() if name in used}
     for array in weights.values():
         array.flags.writeable = False
     return weights

@@ -19,6 +19,8 @@ NEWEST = 25
 OPSETS = (11, 13, 14, 17, 18)
 # The exporter that captures programs takes seconds for each: those on which its graphs differ most.
 CAPTURED = ("efficientnet", "vit", "swin", "unet-bilinear", "diffusion", "gpt", "speech-gru")
+# PyTorch's capture declares the frames of this net's output fixed, though its nodes compute them.
+FIXED = ("speech-lstm",)
 
 
 def _recorded(*, full: bool) -> list:
@@ -60,11 +62,11 @@ def test_captured(name: str, opset: int) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "opset"), _captured(full=True))
 def test_captured_the_others(name: str, opset: int) -> None:
-    check(name, by_dynamo(name, opset))
+    check(name, by_dynamo(name, opset), fixed=name in FIXED)
 
 
-def check(name: str, model: ModelProto) -> None:
-    """At a batch and at sizes other than those of the export."""
+def check(name: str, model: ModelProto, *, fixed: bool = False) -> None:
+    """At a batch and, unless they are fixed, at sizes other than those of the export."""
     architecture = ARCHITECTURES[name]
     before = model.SerializeToString()
     wrt = {"embedded": _embedded(model)} if architecture.embedded else {n: n for n in _floats(model)}
@@ -72,7 +74,7 @@ def check(name: str, model: ModelProto) -> None:
         vjp(model, list(wrt.values()), architecture.outputs), [f"{n}.gradient" for n in wrt.values()]
     )
     assert model.SerializeToString() == before
-    for batch, more in [(2, 0)] + [(1, 8)] * bool(architecture.dynamic):
+    for batch, more in [(2, 0)] + [(1, 8)] * (bool(architecture.dynamic) and not fixed):
         inputs, cotangents, exact = points_and_gradients(architecture, batch, more)
         feeds = inputs | {f"{n}.cotangent": g for n, g in cotangents.items()}
         for key, got in zip(wrt, run_onnxruntime(gradient, feeds), strict=True):

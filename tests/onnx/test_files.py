@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from mollikit_onnx import ModelError, vjp, write_vjp
+from mollikit_onnx import ModelError, OnnxOracle, vjp, write_vjp
 from mollikit_onnx.loading import ModelFileError, load_model
 from mollikit_onnx.normal_form import DEEPEST_GRAPH
 from onnx import TensorProto, helper
@@ -200,7 +200,7 @@ def _port(name: str) -> onnx.ValueInfoProto:
 
 @pytest.mark.full
 def test_more_than_2_gb_of_weights(tmp_path: Path) -> None:
-    """3 GB of zeros in a sparse file: the gradient takes megabytes of memory."""
+    """3 GB of zeros in a sparse file: the gradient takes megabytes of memory, an oracle one copy."""
     import resource
 
     size = 28_000
@@ -233,3 +233,13 @@ def test_more_than_2_gb_of_weights(tmp_path: Path) -> None:
     y, gradient = session.run(None, {"x": x, "y.cotangent": g})
     assert not y.any()
     assert gradient[0, 0] == 28  # the sum of the row that is not zero
+    del session
+    oracle = OnnxOracle(path, target=3, session_options=_unpacked)
+    assert oracle.value_and_gradient(x)[1][0, 0] == 3
+    assert oracle.weights["W"][0, :8].tolist() == [*range(8)]
+
+
+def _unpacked() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
