@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mollikit.atomic import replacing
+from mollikit import archive
 from mollikit.budgets import Budget
 from mollikit.forecast import Forecast
-from mollikit.layout import Layout, Leaf
+from mollikit.layout import Layout
 from mollikit.measurement import Measurement
 from mollikit.moments import Moments, SecondMoments, Tally
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +165,7 @@ class Estimate:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to an ``.npz`` file, whole or not at all."""
-        with replacing(path) as file:
-            arrays: dict[str, Any] = {"about": np.array(json.dumps(self._about())), **self._arrays()}
-            np.savez(file, **arrays)
+        archive.write(path, "Estimate", self._about(), self._arrays())
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         tallied = {"gradient": self.tally.gradient, **{f"view.{k}": m for k, m in self.tally.views.items()}}
@@ -180,8 +175,7 @@ class Estimate:
 
     def _about(self) -> dict[str, Any]:
         return {
-            "format": _FORMAT,
-            "leaves": [asdict(leaf) | {"dtype": leaf.dtype.str} for leaf in self.layout.leaves],
+            "leaves": archive.of_layout(self.layout),
             "n_groups": self.n_groups,
             "group_size": self.group_size,
             "seconds": self.seconds,
@@ -203,19 +197,11 @@ class Estimate:
         """
         from mollikit.strata import Stratified
 
-        with open(path, "rb") as file:
-            try:
-                stored = np.load(file, allow_pickle=False)
-                about = json.loads(str(stored["about"]))
-                if about["format"] != _FORMAT:
-                    raise ValueError(f"it has format {about['format']}, and this version reads {_FORMAT}")
-                arrays = {name: stored[name] for name in stored.files if name != "about"}
-                return (Stratified if "strata" in about else Estimate)._of(about, arrays)
-            except Exception as error:
-                raise ValueError(
-                    f"{os.fspath(path)!r} is not an estimate that Estimate.save wrote "
-                    f"({type(error).__name__})"
-                ) from error
+        return archive.read(
+            path,
+            "Estimate",
+            lambda about, arrays: (Stratified if "strata" in about else Estimate)._of(about, arrays),
+        )
 
     @classmethod
     def _of(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Estimate:
@@ -228,12 +214,7 @@ class Estimate:
         gradient, output = moments.pop("gradient"), moments.pop("output", None)
         return Estimate(
             Tally(gradient, {name.removeprefix("view."): m for name, m in moments.items()}, output),
-            Layout(
-                tuple(
-                    Leaf(**leaf | {"shape": tuple(leaf["shape"]), "dtype": np.dtype(leaf["dtype"])})
-                    for leaf in about["leaves"]
-                )
-            ),
+            archive.layout_of(about["leaves"]),
             about["group_size"],
             about["seconds"],
             about["stopped"],

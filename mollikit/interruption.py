@@ -2,10 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mollikit.estimate import Estimate
+from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
@@ -13,29 +10,30 @@ class Interrupted(KeyboardInterrupt):
 
     Parameters
     ----------
-    partial : Estimate or None
-        The estimate over the blocks that were finished, in order; None before there were two groups.
+    partial : Estimate, BiasedEstimate, TwoLevelEstimate or None
+        The estimate over the blocks that were finished, in order, or over the folds; None where they say
+        nothing yet: before there were two groups, three folds, or both pilots.
     completed : sequence of Estimate
         Of a batch, the rows that were finished before.
     """
 
-    def __init__(self, partial: Estimate | None, completed: Sequence[Estimate] = ()) -> None:
+    def __init__(self, partial: Any, completed: Sequence[Any] = ()) -> None:
         done = (
             "before there was anything to keep"
             if partial is None
-            else f"after {partial.n_evaluations} evaluations"
+            else f"after {round(partial.n_evaluations)} evaluations"
         )
         super().__init__(f"interrupted {done}; what was computed is in .partial")
         self.partial = partial
         self.completed = tuple(completed)
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[Estimate | None, tuple[Estimate, ...]]]:
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Any, tuple[Any, ...]]]:
         return type(self), (self.partial, self.completed)
 
 
 @contextmanager
 def with_nothing_to_keep() -> Iterator[None]:
-    """Make `Interrupted` of a Ctrl-C while the model is called before the first block."""
+    """Make of a Ctrl-C an `Interrupted` that carries nothing, whatever it carried."""
     try:
         yield
     except KeyboardInterrupt:

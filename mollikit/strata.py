@@ -83,7 +83,6 @@ class Stratified(Estimate):
     def _about(self) -> dict[str, Any]:
         about = super()._about()
         return {
-            "format": about["format"],
             "strata": [estimate._about() for estimate in self.strata],
             "weights": list(self.weights),
             "stopped": self.stopped,

@@ -4,7 +4,8 @@ from mollikit.surrogates.coarse import Coarse
 from mollikit.surrogates.combined import Combined
 from mollikit.surrogates.record import BiasedEstimate, BiasedView, Surrogate, SurrogateMap
 from mollikit.surrogates.shrunk import Shrunk
-from mollikit.surrogates.two_level import TwoLevel, TwoLevelEstimate
+from mollikit.surrogates.two_level import TwoLevel
+from mollikit.surrogates.two_level_estimate import TwoLevelEstimate
 
 __all__ = [
     "Audited",

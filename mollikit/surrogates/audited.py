@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 from mollikit.engine.streams import Rng
 from mollikit.layout import Layout
 from mollikit.surrogates.base import Array, FromFolds
+from mollikit.surrogates.products import Products
 from mollikit.surrogates.record import Surrogate, SurrogateMap
 from mollikit.surrogates.shrinkage import Drawn, cross_power
+from mollikit.surrogates.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Audited(FromFolds):
     """A surrogate as it is, its risk estimated from unbiased gradients. Biased as the surrogate is.
 
     |surrogate - truth|^2 is the cross power of the folds about the surrogate: unbiased, whatever the
-    surrogate. Its own noise, about sqrt(2 / D') V for folds whose mean has noise V in D' directions, does not
-    shrink with the risk: a good surrogate takes more gradients to be audited.
+    surrogate. Its own noise, about sqrt(2 / p) V for folds whose mean has noise V in p directions, does not
+    shrink with the risk: a good surrogate takes more gradients to be audited, and `risk_interval` says so.
 
     Parameters
     ----------
@@ -56,8 +58,9 @@ class Audited(FromFolds):
 
     def _fit(self, folds: Array, surrogate: Array | None, layout: Layout | None) -> Drawn:
         assert surrogate is not None
-        risk = cross_power(folds, surrogate)
-        return Drawn(surrogate, np.array([risk]), np.zeros(1), cross_power(folds))
+        risk, none = np.array([cross_power(folds, surrogate)]), np.zeros(1)
+        products = Products.of(folds, surrogate, np.zeros(folds.shape[1], np.intp))
+        return Drawn(surrogate, risk, none, cross_power(folds), Uncertainty.of(products, none))
 
     @property
     def _biased(self) -> str:

@@ -12,15 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from mollikit.budgets import Budget, Evaluations
 from mollikit.engine.streams import Key, Rng
+from mollikit.estimate import Estimate
 from mollikit.estimators.pathwise import Pathwise
+from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle
-from mollikit.surrogates.folds import Folds, derived
+from mollikit.progress import Progress, ProgressCallback
+from mollikit.surrogates.parts import derived
 from mollikit.surrogates.record import BiasedEstimate, BiasedView, SurrogateMap
-from mollikit.surrogates.shrinkage import Drawn, relative_error
+from mollikit.surrogates.shrinkage import Drawn
 from mollikit.views import ViewLike, check_linear
 
 Array = NDArray[np.float64]
+
+# Folds whose spread tells a risk.
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class FromFolds(ABC):
         How the unbiased maps are estimated. Each fold needs 2 groups of its sampler: on deep networks, where
         point sets gain nothing, ``Independent()`` lets few gradients do.
     folds : int
-        Independent maps; at least 3.
+        Independent maps; at least 3, and 4 for the interval of the risk.
     """
 
     pathwise: Pathwise
@@ -69,6 +75,7 @@ class FromFolds(ABC):
         budget: Budget = Evaluations(64),  # noqa: B008 - frozen
         rng: Rng = None,
         executor: Executor | None = None,
+        progress: ProgressCallback | None = None,
     ) -> BiasedEstimate:
         """Estimate the smoothed gradient at one input, and the risk of that estimate.
 
@@ -88,6 +95,9 @@ class FromFolds(ABC):
             The same seed gives the same bits.
         executor : concurrent.futures.Executor, optional
             Where the gradients are evaluated.
+        progress : callable, optional
+            Called with a `Progress` as the folds advance, such as ``ProgressBar()``; the error is known at
+            the end.
 
         Returns
         -------
@@ -97,44 +107,79 @@ class FromFolds(ABC):
         ------
         TypeError, ValueError
             If an argument does not fit, before the model is called; or if the oracle's answer does not.
+        Interrupted
+            On Ctrl-C, carrying the estimate of the folds that were whole, if there are 3, or None.
         """
         began = time.perf_counter()
         key, layout = Key.of(rng), Layout.of(inputs)
         evaluations = self._checked(budget, layout)
         for name, view in (views or {}).items():
             check_linear(name, view, layout.unflatten, layout.size)
-        if isinstance(oracle, Anchored):
-            form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
-            oracle = oracle.anchored(form, **{name: np.asarray(v) for name, v in (held or {}).items()})
-        surrogate = self._surrogate(oracle, inputs, held, derived(key, self.folds))
-        drawn = self._drawn(oracle, inputs, held, evaluations, key, executor)
+        runs: list[Estimate] = []
+        with with_nothing_to_keep():
+            if isinstance(oracle, Anchored):
+                form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
+                oracle = oracle.anchored(form, **{name: np.asarray(v) for name, v in (held or {}).items()})
+            surrogate = self._surrogate(oracle, inputs, held, derived(key, self.folds))
+        spent = 0.0 if surrogate is None else surrogate.n_evaluations
         prior = None if surrogate is None else layout.flatten(surrogate.gradient).astype(np.float64)
-        fit = self._fit(drawn.maps, prior, layout)
-        spent = drawn.n_gradients + (0.0 if surrogate is None else surrogate.n_evaluations)
-        return BiasedEstimate(
-            gradient=layout.unflatten(fit.estimate),
-            risk=fit.total_risk,
-            signal=fit.signal,
-            n_evaluations=spent,
-            n_gradients=drawn.n_gradients,
-            biased=self._biased if surrogate is None else f"{self._biased} {surrogate.biased}",
-            seconds=time.perf_counter() - began,
-            provenance={
-                "estimator": repr(self),
-                "budget": str(budget),
-                "seed": key.seed,
-                "item": key.item,
-                "weights": fit.weights.tolist(),
-                "unbiased": drawn.provenance,
-                "surrogate": None if surrogate is None else dict(surrogate.provenance),
-            },
-            views={name: self._view(view, layout, drawn.maps, prior) for name, view in (views or {}).items()},
-        )
+
+        def told(n_gradients: int, error: float, *, done: bool) -> None:
+            if progress is not None:
+                n = spent + n_gradients
+                share = 1.0 if done else n / (spent + self.folds * evaluations)
+                progress(Progress(round(n), time.perf_counter() - began, share, error, done))
+
+        def estimated(*, partial: bool) -> BiasedEstimate:
+            maps = np.stack([run.tally.gradient.mean for run in runs])
+            fit = self._fit(maps, prior, layout)
+            n_gradients = sum(run.n_evaluations for run in runs)
+            return BiasedEstimate(
+                **_risk(fit),
+                layout=layout,
+                mean=fit.estimate,
+                n_evaluations=n_gradients + spent,
+                n_gradients=n_gradients,
+                n_folds=len(runs),
+                biased=self._biased if surrogate is None else f"{self._biased} {surrogate.biased}",
+                seconds=time.perf_counter() - began,
+                partial=partial,
+                provenance={
+                    "estimator": repr(self),
+                    "budget": str(budget),
+                    "seed": key.seed,
+                    "item": key.item,
+                    "weights": fit.weights.tolist(),
+                    "unbiased": dict(runs[0].provenance),
+                    "surrogate": None if surrogate is None else dict(surrogate.provenance),
+                },
+                views={name: self._view(view, layout, maps, prior) for name, view in (views or {}).items()},
+            )
+
+        try:
+            for k in range(self.folds):
+                before = sum(run.n_evaluations for run in runs)
+                run = self.pathwise.estimate(
+                    oracle,
+                    inputs,
+                    held=held,
+                    budget=Evaluations(evaluations),
+                    rng=derived(key, k),
+                    executor=executor,
+                    progress=lambda p, n=before: told(n + p.n_evaluations, np.inf, done=False),  # type: ignore[misc]
+                )
+                runs.append(run)
+            estimate = estimated(partial=False)
+            told(estimate.n_gradients, estimate.relative_error, done=True)
+            return estimate
+        except KeyboardInterrupt:
+            partial = estimated(partial=True) if len(runs) >= _FEWEST else None
+            raise Interrupted(partial) from None
 
     def _checked(self, budget: Budget, layout: Layout) -> int:
         name = type(self).__name__
-        if self.folds < 3:
-            raise ValueError(f"{name}: folds={self.folds}; their spread takes at least 3")
+        if self.folds < _FEWEST:
+            raise ValueError(f"{name}: folds={self.folds}; their spread takes at least {_FEWEST}")
         if not isinstance(budget, Evaluations):
             raise TypeError(
                 f"{name}: budget={budget!r}; the folds share a number of gradients known beforehand: "
@@ -153,33 +198,18 @@ class FromFolds(ABC):
             )
         return left // self.folds
 
-    def _drawn(
-        self,
-        oracle: Any,
-        inputs: Any,
-        held: Mapping[str, ArrayLike] | None,
-        evaluations: int,
-        key: Key,
-        executor: Executor | None,
-    ) -> Folds:
-        runs = [
-            self.pathwise.estimate(
-                oracle,
-                inputs,
-                held=held,
-                budget=Evaluations(evaluations),
-                rng=derived(key, k),
-                executor=executor,
-            )
-            for k in range(self.folds)
-        ]
-        maps = np.stack([run.tally.gradient.mean for run in runs])
-        return Folds(maps, sum(run.n_evaluations for run in runs), dict(runs[0].provenance))
-
     def _view(self, view: ViewLike, layout: Layout, maps: Array, prior: Array | None) -> BiasedView:
         values = np.asarray(view(layout.unflatten(maps)), dtype=np.float64)
         rows = values.reshape(len(maps), -1)
         guess = None if prior is None else np.asarray(view(layout.unflatten(prior[None]))).reshape(-1)
         fit = self._fit(rows, guess, None)
-        error = relative_error(fit.total_risk, fit.signal)
-        return BiasedView(fit.estimate.reshape(values.shape[1:]), fit.total_risk, error)
+        return BiasedView(value=fit.estimate.reshape(values.shape[1:]), **_risk(fit))
+
+
+def _risk(fit: Drawn) -> dict[str, float]:
+    return {
+        "risk": fit.total_risk,
+        "risk_standard_error": fit.uncertainty.standard_error,
+        "risk_degrees_of_freedom": fit.uncertainty.degrees_of_freedom,
+        "signal": fit.signal,
+    }

@@ -17,6 +17,7 @@ from mollikit.interruption import with_nothing_to_keep
 from mollikit.kernels import Kernel, Law
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle, Points
+from mollikit.progress import ProgressCallback
 from mollikit.samplers import Antithetic, Independent, Sampler
 from mollikit.surrogates.audited import Audited
 from mollikit.surrogates.forward_moments import ForwardMoments
@@ -90,13 +91,14 @@ class MeanGatesOf(ABC):
         views: Mapping[str, ViewLike] | None = None,
         audit: Budget = Evaluations(16),  # noqa: B008 - frozen
         rng: Rng = None,
+        progress: ProgressCallback | None = None,
     ) -> BiasedEstimate:
         """Estimate the smoothed gradient, and its risk from a few unbiased gradients.
 
         Parameters
         ----------
-        oracle, inputs, held, views, rng
-            As in `mollikit.Pathwise.estimate`.
+        oracle, inputs, held, views, rng, progress
+            As in `mollikit.Audited.estimate`.
         audit : Evaluations
             Gradients for the risk; `mollikit.Combined` uses them for the map as well.
 
@@ -108,7 +110,9 @@ class MeanGatesOf(ABC):
             raise TypeError(f"MeanGates: audit={audit!r}; give Evaluations(16) or more")
         audited = Audited(Pathwise(self.inputs, Independent()), self)
         budget = Evaluations(audit.n + int(np.ceil(self.cost)))
-        return audited.estimate(oracle, inputs, held=held, views=views, budget=budget, rng=rng)
+        return audited.estimate(
+            oracle, inputs, held=held, views=views, budget=budget, rng=rng, progress=progress
+        )
 
     @final
     def surrogate(

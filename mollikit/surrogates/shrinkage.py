@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from mollikit.surrogates.products import Array, Products
+from mollikit.surrogates.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +22,15 @@ class Drawn:
         Of the unbiased maps, from 0 (the surrogate alone) to 1.
     signal : float
         Unbiased estimate of |truth|^2.
+    uncertainty : Uncertainty
+        Of the risk.
     """
 
     estimate: Array
     risk: Array
     weights: Array
     signal: float
+    uncertainty: Uncertainty
 
     @property
     def total_risk(self) -> float:
@@ -35,11 +39,6 @@ class Drawn:
     def with_estimate(self, estimate: Array) -> Drawn:
         """Return the same with the estimate in other coordinates."""
         return replace(self, estimate=estimate)
-
-
-def relative_error(risk: float, signal: float) -> float:
-    """Sqrt(risk / signal); infinite where the signal is not resolved, 0 where the risk is lost in noise."""
-    return float(np.sqrt(max(risk, 0.0) / signal)) if signal > 0 else float("inf")
 
 
 def cross_power(folds: Array, against: Array | float = 0.0) -> float:
@@ -80,39 +79,15 @@ def drawn_towards(folds: Array, surrogate: Array | None, labels: NDArray[np.intp
     labels : ndarray (D,)
         Band of each coefficient.
     """
-    count, bands = len(folds), int(labels.max()) + 1
-
-    def sums(values: Array) -> Array:
-        return np.asarray(np.bincount(labels, weights=values, minlength=bands), np.float64)
-
-    mean = folds.mean(axis=0)
-    guess = np.zeros_like(mean) if surrogate is None else surrogate
-    apart = mean - guess
-    power, along = sums(np.square(apart)), np.zeros(bands)
-    deviations = folds - mean
-    gram = np.empty((count, count, bands))
-    for j, one in enumerate(deviations):
-        along += np.square(sums(one * apart))
-        for k in range(j + 1):
-            gram[j, k] = gram[k, j] = sums(one * deviations[k])
-    noise, along = np.trace(gram) / (count * (count - 1)), along / (count * (count - 1))
+    guess = np.zeros(folds.shape[1]) if surrogate is None else surrogate
+    apart = folds.mean(axis=0) - guess
+    products = Products.of(folds, guess, labels)
+    count, power, noise = products.count, products.power, products.noise
+    along = np.square(products.along).sum(axis=0) / (count * (count - 1))
     divisor = np.where(power > 0, power, 1.0)
-    factor = np.maximum(0, 1 - 2 * _concentration(gram))
+    factor = np.maximum(0, 1 - 2 * products.concentration)
     weights = np.where(power > 0, np.maximum(0, 1 - factor * noise / divisor), 1.0)
     risk = (1 - weights) ** 2 * power - noise + 2 * weights * noise
     risk += np.where(weights > 0, 4 * factor * noise * along / divisor**2, 0)
-    return Drawn(guess + weights[labels] * apart, risk, weights, cross_power(folds))
-
-
-def _concentration(gram: Array) -> Array:
-    """Tr C^2 / (tr C)^2 of the covariance of maps, from the products (K, K, bands) of their deviations.
-
-    Both are made unbiased for normal maps: for S with n degrees of freedom E tr S^2 = (1 + 1 / n) tr C^2 +
-    (tr C)^2 / n and E (tr S)^2 = (tr C)^2 + 2 tr C^2 / n.
-    """
-    n = len(gram) - 1
-    squared_trace = np.square(np.trace(gram) / n)
-    of_square = np.square(gram).sum(axis=(0, 1)) / n**2
-    square = np.maximum(of_square - squared_trace / n, 0) * n**2 / ((n - 1) * (n + 2))
-    whole = squared_trace - 2 * square / n
-    return np.asarray(np.clip(np.divide(square, whole, out=np.zeros_like(whole), where=whole > 0), 0, 1))
+    uncertainty = Uncertainty.of(products, weights)
+    return Drawn(guess + weights[labels] * apart, risk, weights, cross_power(folds), uncertainty)

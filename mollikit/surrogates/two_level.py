@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from numpy.typing import ArrayLike
 
 from mollikit.budgets import Budget, Evaluations
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
 from mollikit.estimators.pathwise import Pathwise
+from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle
-from mollikit.surrogates.folds import derived
+from mollikit.progress import Progress, ProgressCallback
+from mollikit.surrogates.parts import derived
+from mollikit.surrogates.two_level_estimate import TwoLevelEstimate
 
 # Groups of each level that measure its spread, before the rest of the budget is split.
 _PILOT = 8
@@ -36,82 +38,6 @@ class Difference:
         if isinstance(points, Mapping):
             return None, {name: np.asarray(fine[name]) - np.asarray(coarse[name]) for name in points}
         return None, np.asarray(fine) - np.asarray(coarse)
-
-
-@dataclass(frozen=True, eq=False)
-class TwoLevelEstimate:
-    """An unbiased estimate from two strata, with the error bars of their sum.
-
-    Attributes
-    ----------
-    gradient, standard_error : ndarray, or mapping of them by input name
-        Of the input's shape, float64.
-    relative_error : float
-        As of `Estimate`.
-    n_evaluations : float
-        Cost, in gradients of the model.
-    coarse : Estimate or None
-        Of the cheaper model; None where its mean was given.
-    difference : Estimate
-        Of the model less the cheaper one.
-    seconds : float
-    provenance : dict
-    """
-
-    layout: Layout
-    mean: NDArray[np.float64]
-    coarse: Estimate | None
-    difference: Estimate
-    n_evaluations: float
-    seconds: float
-    provenance: Mapping[str, Any]
-
-    @property
-    def gradient(self) -> Any:
-        return self.layout.unflatten(self.mean)
-
-    @property
-    def standard_error(self) -> Any:
-        return self.layout.unflatten(np.sqrt(self._variances.sum(axis=0)))
-
-    @property
-    def relative_error(self) -> float:
-        noise = float(self._variances.sum())
-        signal = float(np.square(self.mean).sum()) - noise
-        return float(np.sqrt(noise / signal)) if signal > 0 else float("inf")
-
-    @property
-    def _levels(self) -> list[Estimate]:
-        return [self.difference] if self.coarse is None else [self.coarse, self.difference]
-
-    @property
-    def _variances(self) -> NDArray[np.float64]:
-        return np.stack([np.square(level.tally.gradient.standard_error) for level in self._levels])
-
-    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
-        """Confidence interval of each coordinate, by Student's t with the degrees of freedom of the sum.
-
-        Source: Welch 1947, "The generalization of 'Student's' problem when several different population
-        variances are involved".
-        """
-        if not 0 < level < 1:
-            raise ValueError(f"level={level!r}: the level of an interval lies between 0 and 1, such as 0.95")
-        variances = self._variances
-        freedom = np.array([found.degrees_of_freedom for found in self._levels])[:, None]
-        parts = (np.square(variances) / freedom).sum(axis=0)
-        total = variances.sum(axis=0)
-        degrees = np.divide(np.square(total), parts, out=np.full_like(total, freedom.min()), where=parts > 0)
-        half = stdtrit(degrees, (1 + level) / 2) * np.sqrt(total)
-        return self.layout.unflatten(self.mean - half), self.layout.unflatten(self.mean + half)
-
-    def __repr__(self) -> str:
-        error = self.relative_error
-        told = f"{100 * error:.3g}%" if np.isfinite(error) else "unresolved"
-        counts = " + ".join(str(level.n_evaluations) for level in self._levels)
-        return (
-            f"TwoLevelEstimate(error {told}, the cost of {self.n_evaluations:.4g} gradients: {counts} in "
-            f"{len(self._levels)} levels, {self.seconds:.2g} s)"
-        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +100,7 @@ class TwoLevel:
         budget: Budget = Evaluations(256),  # noqa: B008 - frozen
         rng: Rng = None,
         executor: Executor | None = None,
+        progress: ProgressCallback | None = None,
     ) -> TwoLevelEstimate:
         """Estimate the smoothed gradient at one input.
 
@@ -185,11 +112,16 @@ class TwoLevel:
             As in `Pathwise.estimate`.
         budget : Evaluations
             In gradients of the model, never exceeded.
+        progress : callable, optional
+            Called with a `Progress` after each block, such as ``ProgressBar()``; its evaluations are costs,
+            and the error is known at the end.
 
         Raises
         ------
         TypeError, ValueError
             If an argument does not fit, before a model is called.
+        Interrupted
+            On Ctrl-C, carrying the estimate so far; None before both pilots were whole.
         """
         began = time.perf_counter()
         key, layout = Key.of(rng), Layout.of(inputs)
@@ -208,13 +140,24 @@ class TwoLevel:
             )
         form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
         kept = {name: np.asarray(value) for name, value in (held or {}).items()}
-        fine, coarse = (
-            model.anchored(form, **kept) if isinstance(model, Anchored) else model
-            for model in (oracle, self.coarse)
-        )
+        with with_nothing_to_keep():
+            fine, coarse = (
+                model.anchored(form, **kept) if isinstance(model, Anchored) else model
+                for model in (oracle, self.coarse)
+            )
         models: list[GradientOracle] = [Difference(fine, coarse), coarse][: len(costs)]
+        levels: list[Estimate] = []
+
+        def spent() -> float:
+            return float(sum(e.n_evaluations * cost for e, cost in zip(levels, costs, strict=False)))
+
+        def told(n: float, error: float, *, done: bool) -> None:
+            if progress is not None:
+                share = 1.0 if done else n / budget.n
+                progress(Progress(round(n), time.perf_counter() - began, share, error, done))
 
         def run(level: int, n: int, part: int) -> Estimate:
+            before = spent()
             return self.pathwise.estimate(
                 models[level],
                 inputs,
@@ -222,37 +165,68 @@ class TwoLevel:
                 budget=Evaluations(n),
                 rng=derived(key, part),
                 executor=executor,
+                progress=lambda p: told(before + p.n_evaluations * costs[level], np.inf, done=False),
             )
 
-        levels = [run(k, _PILOT * size, k) for k in range(len(models))]
-        # Of one gradient, as the sampler draws them.
-        spreads = [
-            np.square(found.tally.gradient.standard_error).sum() * found.n_evaluations for found in levels
-        ]
-        whole = sum(np.sqrt(spread * cost) for spread, cost in zip(spreads, costs, strict=True))
-        left = budget.n - least
-        for k, (spread, cost) in enumerate(zip(spreads, costs, strict=True)):
-            share = np.sqrt(spread / cost) / whole if whole > 0 else 1 / sum(costs)
-            more = int(min(budget.n * share - _PILOT * size, left / cost)) // size * size
-            if more >= 2 * size:
-                left -= more * cost
-                rest = run(k, more, 2 + k)
-                levels[k] = replace(rest, tally=levels[k].tally.merged(rest.tally))
-        mean = levels[0].tally.gradient.mean + (levels[1].tally.gradient.mean if known is None else known)
-        return TwoLevelEstimate(
-            layout=layout,
-            mean=mean,
-            coarse=levels[1] if known is None else None,
-            difference=levels[0],
-            n_evaluations=sum(e.n_evaluations * cost for e, cost in zip(levels, costs, strict=True)),
-            seconds=time.perf_counter() - began,
-            provenance={
-                "estimator": type(self).__name__,
-                "price": self.price,
-                "mean_known": known is not None,
-                "budget": str(budget),
-                "seed": key.seed,
-                "item": key.item,
-                "levels": [dict(found.provenance) for found in levels],
-            },
-        )
+        def estimated(*, partial: bool) -> TwoLevelEstimate:
+            difference = levels[0].tally.gradient.mean
+            return TwoLevelEstimate(
+                layout=layout,
+                mean=difference + (levels[1].tally.gradient.mean if known is None else known),
+                coarse=levels[1] if known is None else None,
+                difference=levels[0],
+                n_evaluations=spent(),
+                seconds=time.perf_counter() - began,
+                partial=partial,
+                provenance={
+                    "estimator": type(self).__name__,
+                    "price": self.price,
+                    "mean_known": known is not None,
+                    "budget": str(budget),
+                    "seed": key.seed,
+                    "item": key.item,
+                    "levels": [dict(found.provenance) for found in levels],
+                },
+            )
+
+        try:
+            for k in range(len(models)):
+                levels.append(run(k, _PILOT * size, k))  # noqa: PERF401 - an interrupt keeps what is whole
+            left = budget.n - least
+            for k, share in enumerate(_shares(levels, costs)):
+                more = int(min(budget.n * share - _PILOT * size, left / costs[k])) // size * size
+                if more >= 2 * size:
+                    left -= more * costs[k]
+                    try:
+                        levels[k] = _gone_on(levels[k], run(k, more, 2 + k))
+                    except Interrupted as interrupt:
+                        if interrupt.partial is not None:
+                            levels[k] = _gone_on(levels[k], interrupt.partial)
+                        raise
+            estimate = estimated(partial=False)
+            told(estimate.n_evaluations, estimate.relative_error, done=True)
+            return estimate
+        except KeyboardInterrupt:
+            partial = estimated(partial=True) if len(levels) == len(models) else None
+            raise Interrupted(partial) from None
+
+
+def _shares(pilots: list[Estimate], costs: list[float]) -> list[float]:
+    """Gradients of each level for each unit of cost: as the root of its spread over its cost."""
+    # Of one gradient, as the sampler draws them.
+    spreads = [np.square(found.tally.gradient.standard_error).sum() * found.n_evaluations for found in pilots]
+    whole = sum(np.sqrt(spread * cost) for spread, cost in zip(spreads, costs, strict=True))
+    if whole == 0:
+        return [1 / sum(costs)] * len(costs)
+    return [float(np.sqrt(spread / cost) / whole) for spread, cost in zip(spreads, costs, strict=True)]
+
+
+def _gone_on(pilot: Estimate, rest: Estimate) -> Estimate:
+    """Both parts of a level, whose groups are independent and alike."""
+    n = pilot.n_evaluations + rest.n_evaluations
+    return replace(
+        rest,
+        tally=pilot.tally.merged(rest.tally),
+        seconds=pilot.seconds + rest.seconds,
+        provenance={**rest.provenance, "n_evaluations": n},
+    )
