@@ -45,7 +45,15 @@ from mollikit.kernels import (
     from_density,
 )
 from mollikit.measurement import Measurement
-from mollikit.oracles import Anchored, GradientOracle, ModelFile, Resident, Reweightable, ValueOracle
+from mollikit.oracles import (
+    Anchored,
+    GradientOracle,
+    ModelFile,
+    Multitarget,
+    Resident,
+    Reweightable,
+    ValueOracle,
+)
 from mollikit.progress import Progress, ProgressBar
 from mollikit.quantus import QuantusExplainer
 from mollikit.samplers import (
@@ -130,6 +138,7 @@ __all__ = [
     "Logistic",
     "Measurement",
     "ModelFile",
+    "Multitarget",
     "OfMagnitude",
     "OfRange",
     "Orthogonal",

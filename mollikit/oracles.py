@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -34,6 +34,21 @@ class GradientOracle(Protocol):
 
     def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
         """Values (m,), or None, and gradients of the m points; row k depends on row k alone."""
+        ...
+
+
+@runtime_checkable
+class Multitarget(Protocol):
+    """An oracle that tells of several elements of its output after one forward pass."""
+
+    def values_and_gradients(
+        self, points: Any, targets: Any, **held: Array
+    ) -> tuple[Array | None, Sequence[Any]]:
+        """Values (K, m), or None, and K gradients in the points' own form, by as many backward passes.
+
+        ``targets`` are integers (K,), or (K, n_axes) where a row of the output has several axes, and may
+        hold one twice. Entry k is what `GradientOracle` gives where ``targets[k]`` is held with every row.
+        """
         ...
 
 

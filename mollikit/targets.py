@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +29,39 @@ def check_target(target: Any) -> None:
         raise TypeError(f"target is an int, a tuple of ints, a function, 'top' or None, and got {target!r}")
     if any(k < 0 for k in index):
         raise ValueError(f"target {target!r} is out of range: elements are counted from 0")
+
+
+def read_targets(targets: Any, held: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Read several targets of one output: integers (K,), or (K, n_axes).
+
+    Raises
+    ------
+    TypeError
+        They are not integers.
+    ValueError
+        There are none, their numbers of indices differ, an index is negative, or a target is held beside.
+
+    Examples
+    --------
+    >>> read_targets([281, 282], {}).shape, read_targets([(0, 3), (0, 4)], {}).shape
+    ((2,), (2, 2))
+    """
+    if "target" in held:
+        raise ValueError("several targets are given, and held 'target' is one more: drop one of the two")
+    if isinstance(targets, str | bytes) or not isinstance(targets, Sequence | np.ndarray):
+        raise TypeError(f"targets is a sequence of ints, or of tuples of ints, and got {targets!r}")
+    for target in targets:
+        if target is None or callable(target) or isinstance(target, str):
+            raise TypeError(f"targets are ints or tuples of ints, chosen beforehand, and got {target!r}")
+        check_target(tuple(target) if isinstance(target, Sequence | np.ndarray) else target)
+    lengths = {np.shape(target) for target in targets}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"targets={targets!r}: there are none"
+            if not lengths
+            else f"targets={targets!r} have different numbers of indices, and are of one output"
+        )
+    return np.array([np.asarray(target, np.int64) for target in targets])
 
 
 def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int64]:
@@ -96,6 +129,16 @@ def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int
         where[:, 1:] = fixed
     check_range(where[:, 1:], row)
     return where
+
+
+def coordinates_of(targets: NDArray[np.int64], rows: int, row: Row) -> NDArray[np.int64]:
+    """Coordinates (K, m, 1 + n_axes) of several targets, as `coordinates` gives those of one."""
+    return np.stack([coordinates(index(target), None, rows, row) for target in targets])
+
+
+def index(target: NDArray[np.int64]) -> tuple[int, ...]:
+    """One of several targets as an index into a row of the output."""
+    return tuple(int(k) for k in np.atleast_1d(target))
 
 
 def check_range(index: NDArray[np.int64], row: Row) -> None:

@@ -14,7 +14,15 @@ from mollikit.batches import Batch
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output
 from mollikit.targeted import Targeted
-from mollikit.targets import Target, check_own_rows, check_target, coordinates, name_of
+from mollikit.targets import (
+    Target,
+    check_own_rows,
+    check_target,
+    coordinates,
+    coordinates_of,
+    name_of,
+    read_targets,
+)
 from mollikit_jax.parameters import Parameters, is_tree
 from mollikit_jax.programs import Programs
 
@@ -172,6 +180,38 @@ class JaxOracle(Targeted):
         """
         batch, values, gradients = self._answers(self._programs.gradients, points, held)
         return values, batch.in_their_form(gradients)
+
+    def values_and_gradients(self, points: Points, targets: Any, **held: Array) -> tuple[Array, list[Any]]:
+        """Return values (K, m) and K gradients for K targets: one forward pass, K backward ones at once.
+
+        The function is traced and compiled for each number of targets.
+
+        Parameters
+        ----------
+        points, **held
+            As `value_and_gradient` takes them, without a held ``target``.
+        targets : sequence of int, or of tuples of int
+            Elements of the output, in the place of the oracle's own.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `value_and_gradient`; or ``target`` is a function, or held too.
+        """
+        read = read_targets(targets, held)
+        if callable(self._target):
+            raise ValueError("target is a function, so other targets have no meaning: drop it")
+        batch = Batch.read(points, held)
+        asked = batch if batch.rows else batch.one_of_zeros()
+        with self._computing(asked.rows):
+            arguments = self._arguments(asked)
+            where = coordinates_of(read, asked.rows, self._programs.row(*arguments))
+            values, found = self._programs.gradients_of(*arguments, where)
+            gradients = {name: _array(each)[:, : batch.rows] for name, each in found.items()}
+        answers = [
+            batch.in_their_form({name: g[k] for name, g in gradients.items()}) for k in range(len(read))
+        ]
+        return _array(values)[:, : batch.rows], answers
 
     def describe(self) -> dict[str, Any]:
         """Return what a reader needs to repeat a result, ready for JSON."""

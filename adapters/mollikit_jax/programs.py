@@ -45,7 +45,7 @@ class Programs:
         self._rowwise = rowwise
         compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit if jit else _as_it_is
         self.outputs, self.values = compiled(self._outputs), compiled(self._values)
-        self.gradients = compiled(self._gradients)
+        self.gradients, self.gradients_of = compiled(self._gradients), compiled(self._gradients_of)
         self._rows: dict[Any, tuple[int, ...]] = {}
         self._checked: set[Any] = set()
 
@@ -80,13 +80,29 @@ class Programs:
         def values(points: Arrays) -> Any:
             return self._values(weights, points, held, where)
 
-        inputs = tuple((name, array.shape[1:]) for name, array in points.items())
-        if inputs not in self._checked:
-            refuse_zeros_by_construction(lambda points: values(points)[0], points)
-            self._checked.add(inputs)
+        self._check(lambda points: values(points)[0], points)
         found, pull_back, alone = jax.vjp(values, dict(points), has_aux=True)
         (gradients,) = pull_back(jnp.ones_like(found))
         return found, alone, gradients
+
+    def _gradients_of(self, weights: Arrays, points: Arrays, held: Arrays, where: Any) -> tuple[Any, Any]:
+        """Values (K, m) and gradients (K, m, *shape) at coordinates (K, m, rank), after one forward pass."""
+
+        def values(points: Arrays) -> Any:
+            return self._chosen(weights, points, held)[tuple(jnp.moveaxis(where, -1, 0))]
+
+        self._check(values, points)
+        found, pull_back = jax.vjp(values, dict(points))
+        # Row k of each cotangent is ones: every target is pulled back by itself.
+        each = jnp.eye(len(where), dtype=found.dtype)[:, :, None] * jnp.ones_like(found)
+        (gradients,) = jax.vmap(pull_back)(each)
+        return found, gradients
+
+    def _check(self, values: Callable[[Arrays], Any], points: Arrays) -> None:
+        inputs = tuple((name, array.shape[1:]) for name, array in points.items())
+        if inputs not in self._checked:
+            refuse_zeros_by_construction(values, points)
+            self._checked.add(inputs)
 
     def _chosen(self, weights: Arrays, points: Arrays, held: Arrays) -> Any:
         params = self._parameters.tree(weights)

@@ -10,8 +10,10 @@ import onnx
 import onnxruntime as ort
 
 from mollikit.oracles import Array, Points
+from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
 from mollikit_onnx.providers import Provider, check_providers
+from mollikit_onnx.repetition import copy_of
 from mollikit_onnx.selection import COORDINATES
 from mollikit_onnx.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
 from mollikit_onnx.signature import Signature
@@ -247,6 +249,56 @@ class OnnxOracle:
         if isinstance(points, Mapping):
             return values, dict(zip(self._wrt, results, strict=False))
         return values, results[0]
+
+    def values_and_gradients(
+        self, points: Points, targets: Any, **held: Array
+    ) -> tuple[Array | None, list[Any]]:
+        """Return values (K, m), or None, and K gradients for K targets, after one forward pass.
+
+        A session of its own serves each number of targets: its graph holds the reverse pass as many times,
+        and the forward pass once.
+
+        Parameters
+        ----------
+        points, **held
+            As `value_and_gradient` takes them, without a held ``target``.
+        targets : sequence of int, or of tuples of int
+            Elements of the output, in the place of the oracle's own; checked before the model is called.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `value_and_gradient`; or a target is held too.
+        """
+        read, blueprint = read_targets(targets, held), self._sessions.blueprint
+        fixed = [fixed_target(index(target), blueprint.output) for target in read]
+        feed, rows = self._feed(points, held)
+        whole = [coordinates(rows, target, None, blueprint.output) for target in fixed]
+        if rows == 0:
+            results = [
+                [*(np.zeros_like(feed[name]) for name in self._wrt), np.zeros(0, blueprint.output.dtype)]
+                for _ in read
+            ]
+        else:
+            feed |= {copy_of(COORDINATES, k): where for k, where in enumerate(whole)}
+            results = self._results(feed, rows, len(read))
+        values = np.stack([found[-1] for found in results]) if blueprint.values else None
+        if isinstance(points, Mapping):
+            return values, [dict(zip(self._wrt, found, strict=False)) for found in results]
+        return values, [found[0] for found in results]
+
+    def _results(self, feed: Mapping[str, Array], rows: int, count: int) -> list[list[Array]]:
+        if not self._signature.row_by_row or rows == 1:
+            return self._sessions.gradients_of(count, feed)
+        parts = []
+        for row in _rows(feed, rows):
+            for k in range(count):
+                row[copy_of(COORDINATES, k)][:, 0] = 0  # each row is the first of its own batch
+            parts.append(self._sessions.gradients_of(count, row))
+        return [
+            [np.concatenate(column) for column in zip(*found, strict=True)]
+            for found in zip(*parts, strict=True)
+        ]
 
     def describe(self) -> dict[str, Any]:
         """Return what a reader needs to repeat a result, ready for JSON."""

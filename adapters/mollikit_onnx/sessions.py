@@ -16,12 +16,16 @@ from mollikit.oracles import Array
 from mollikit_onnx.normal_form import HIGHEST_IR, HIGHEST_OPSET
 from mollikit_onnx.providers import Provider, create_session
 from mollikit_onnx.pruning import pruned
+from mollikit_onnx.repetition import copy_of, repeated
 from mollikit_onnx.reverse import vjp
-from mollikit_onnx.selection import SELECTED, select_in_graph
+from mollikit_onnx.selection import COORDINATES, SELECTED, select_in_graph
 from mollikit_onnx.signature import Port
 from mollikit_onnx.weights import learnt, with_overridable, without_defaults
 
 Options: TypeAlias = ort.SessionOptions | Callable[[], ort.SessionOptions] | None
+
+# Sessions of several targets that are kept, by their number: each holds the weights.
+_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._forward: ort.InferenceSession | None = None
         self._gradient: ort.InferenceSession | None = None
+        self._several: dict[int, ort.InferenceSession] = {}
         self._weights: Mapping[str, Array] | None = None
         self._overriding: dict[tuple[str, ...], Sessions] = {}
 
@@ -76,6 +81,12 @@ class Sessions:
     def gradients(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the gradients by `wrt`, and last the selected values where they were asked for."""
         return _run(self.gradient, self._wanted(), feed)
+
+    def gradients_of(self, count: int, feed: Mapping[str, Array]) -> list[list[Array]]:
+        """Return `gradients` of each of several targets, with copies of the coordinates in the feed."""
+        names = self._wanted()
+        found = _run(self.several(count), [copy_of(name, k) for k in range(count) for name in names], feed)
+        return [found[k * len(names) : (k + 1) * len(names)] for k in range(count)]
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -115,12 +126,26 @@ class Sessions:
         if self._gradient is None:
             with self._lock:
                 if self._gradient is None:
-                    output = self.blueprint.output
-                    wrt, through = list(self.blueprint.wrt), self.blueprint.straight_through
-                    differentiated = vjp(self._model(), wrt, [output.name], straight_through=through)
-                    wanted = pruned(select_in_graph(differentiated, output), self._wanted())
-                    self._gradient = self._session(wanted)
+                    self._gradient = self._session(self._gradient_graph())
         return self._gradient
+
+    def several(self, count: int) -> ort.InferenceSession:
+        """The session of the gradients of so many targets, after one forward pass."""
+        session = self._several.get(count)
+        if session is None:
+            with self._lock:
+                session = self._several.get(count)
+                if session is None:
+                    session = self._session(repeated(self._gradient_graph(), COORDINATES, count))
+                    kept = list(self._several.items())[1 - _KEPT :]
+                    self._several = {**dict(kept), count: session}
+        return session
+
+    def _gradient_graph(self) -> onnx.ModelProto:
+        output = self.blueprint.output
+        wrt, through = list(self.blueprint.wrt), self.blueprint.straight_through
+        differentiated = vjp(self._model(), wrt, [output.name], straight_through=through)
+        return pruned(select_in_graph(differentiated, output), self._wanted())
 
     def _model(self) -> onnx.ModelProto:
         model = onnx.load_model_from_string(self.blueprint.model)
@@ -151,6 +176,10 @@ class ReweightedSessions:
     def gradients(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the gradients by `wrt`, and last the selected values where they were asked for."""
         return self._sessions.gradients({**feed, **self._replaced})
+
+    def gradients_of(self, count: int, feed: Mapping[str, Array]) -> list[list[Array]]:
+        """Return `gradients` for each of several targets."""
+        return self._sessions.gradients_of(count, {**feed, **self._replaced})
 
     @property
     def weights(self) -> Mapping[str, Array]:

@@ -20,10 +20,11 @@ def make_names_distinct(graph: GraphProto) -> None:
     taken.update(name for node in graph.node for name in node.output)
     for node in graph.node:
         for inner in subgraphs(node):
-            _rename(inner, {}, taken)
+            rename(inner, {}, taken)
 
 
-def _rename(graph: GraphProto, outer: Mapping[str, str], taken: set[str]) -> None:
+def rename(graph: GraphProto, outer: Mapping[str, str], taken: set[str]) -> None:
+    """Rename, inside a node's graph, what it reads from outside, and what it makes under taken names."""
     names = dict(outer)
     for name in dict.fromkeys(_own(graph)):
         new, count = name, 1
@@ -39,7 +40,7 @@ def _rename(graph: GraphProto, outer: Mapping[str, str], taken: set[str]) -> Non
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
         for inner in subgraphs(node):
-            _rename(inner, names, taken)
+            rename(inner, names, taken)
 
 
 def _own(graph: GraphProto) -> Iterator[str]:

@@ -12,7 +12,16 @@ from mollikit.batches import Batch, Shape
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output, not_the_batch
 from mollikit.targeted import Targeted
-from mollikit.targets import Target, check_own_rows, check_range, check_target, coordinates, name_of
+from mollikit.targets import (
+    Target,
+    check_own_rows,
+    check_range,
+    check_target,
+    coordinates,
+    coordinates_of,
+    name_of,
+    read_targets,
+)
 from mollikit_tensorflow.programs import Arguments, Program, Programs
 from mollikit_tensorflow.sources import Source, digest, row_shapes, source_of
 
@@ -141,6 +150,36 @@ class TensorFlowOracle(Targeted):
         values, gradients = self._answers(self._programs.gradients, points, held)
         return values, gradients
 
+    def values_and_gradients(self, points: Points, targets: Any, **held: Array) -> tuple[Array, list[Any]]:
+        """Return values (K, m) and K gradients for K targets: one forward pass, and K backward passes.
+
+        The model is traced once for each number of targets.
+
+        Parameters
+        ----------
+        points, **held
+            As `value_and_gradient` takes them, without a held ``target``.
+        targets : sequence of int, or of tuples of int
+            Elements of the output, in the place of the oracle's own.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `value_and_gradient`; or ``target`` is a function, or held too.
+        """
+        read = read_targets(targets, held)
+        if callable(self._target):
+            raise ValueError("target is a function, so other targets have no meaning: drop it")
+        batch = Batch.read(points, held, row_shapes(self._source))
+        asked = batch if batch.rows else batch.one_of_zeros()
+        parts = [self._of_targets(part, read) for part in self._parts(asked)]
+        answers = []
+        for k in range(len(read)):
+            columns = {name: [found[k][name] for _, found in parts] for name in batch.points}
+            joined = {name: np.concatenate(column)[: batch.rows] for name, column in columns.items()}
+            answers.append(batch.in_their_form(joined))
+        return np.concatenate([values for values, _ in parts], axis=1)[:, : batch.rows], answers
+
     @property
     def weights(self) -> Mapping[str, Array]:
         """A Keras model's learnt weights of floats by path, frozen or not.
@@ -217,6 +256,15 @@ class TensorFlowOracle(Targeted):
             gradients = {name: np.concatenate([g[name] for _, g in parts]) for name in gradients}
         return values, batch.in_their_form(gradients) if gradients else None
 
+    def _of_targets(self, batch: Batch, targets: Array) -> tuple[Array, list[dict[str, Array]]]:
+        with _computing(batch.rows):
+            arguments = self._arguments(batch)
+            program = self._programs.gradients_of(len(targets), arguments)
+            where = np.concatenate(coordinates_of(targets, batch.rows, program.row))
+            found = program.run(arguments.points, arguments.held, arguments.weights, tf.constant(where))
+        self._check_shape(batch, where, _array(found[1]))
+        return _array(found[0]), [{name: _array(g) for name, g in each.items()} for each in found[2]]
+
     def _parts(self, batch: Batch) -> list[Batch]:
         if self._source.row_by_row and batch.rows > 1:
             return [batch.row(k) for k in range(batch.rows)]
@@ -242,10 +290,14 @@ class TensorFlowOracle(Targeted):
                 )
             check_own_rows(values, telltale, batch.rows, _epsilon(found[0].dtype))
         else:
-            if telltale[0] != batch.rows:
-                raise ValueError(not_the_batch(tuple(telltale.tolist()), batch.rows))
-            check_range(where[:, 1:], telltale[1:].tolist())
+            self._check_shape(batch, where, telltale)
         return values, {name: _array(g) for name, g in found[2].items()} if len(found) > 2 else {}
+
+    def _check_shape(self, batch: Batch, where: Array, shape: Array) -> None:
+        """Refuse an output of another length than the batch, and coordinates that were not inside it."""
+        if shape[0] != batch.rows:
+            raise ValueError(not_the_batch(tuple(shape.tolist()), batch.rows))
+        check_range(where[:, 1:], shape[1:].tolist())
 
     def _arguments(self, batch: Batch) -> Arguments:
         own = self._dtype or tf.as_dtype(next(iter(batch.points.values())).dtype)

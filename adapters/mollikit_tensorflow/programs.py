@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,25 @@ class Programs:
 
         return self._program("gradients", gradients, arguments)
 
+    def gradients_of(self, count: int, arguments: Arguments) -> Program:
+        """Return the program of values (K, m), the output's shape, and K gradients by name."""
+
+        def gradients(points: Tensors, held: Tensors, weights: Tensors, where: Any) -> tuple[Row, Any]:
+            with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+                tape.watch(list(points.values()))
+                output = self._chosen(points, held, weights)
+                # Coordinates (K * m, rank): the rows of one target, then those of the next.
+                each = [self._explained(output, part) for part in tf.split(where, count)]
+            found = []
+            for _, (values, _) in each:
+                found.append(tape.gradient(values, dict(points)))
+                _refuse_none(found[-1])
+            row, (_, shape) = each[0]
+            tensors = [{name: tf.convert_to_tensor(g) for name, g in one.items()} for one in found]
+            return row, (tf.stack([values for _, (values, _) in each]), shape, tensors)
+
+        return self._program(("gradients of", count), gradients, arguments)
+
     def _chosen(self, points: Tensors, held: Tensors, weights: Tensors) -> Any:
         return chosen(self._source.outputs(points, held, weights), self._output)
 
@@ -117,7 +136,9 @@ class Programs:
         # A GPU reads zeros beyond the end where a CPU raises: stay inside, and let the caller see the shape.
         return tuple(tensor.shape[1:]), (tf.gather_nd(tensor, tf.minimum(where, shape - 1)), shape)
 
-    def _program(self, kind: str, function: Callable[..., tuple[Row, Any]], arguments: Arguments) -> Program:
+    def _program(
+        self, kind: Hashable, function: Callable[..., tuple[Row, Any]], arguments: Arguments
+    ) -> Program:
         key = (kind, arguments.form)
         program = self._traced.get(key)
         if program is None:

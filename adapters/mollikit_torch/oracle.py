@@ -14,7 +14,7 @@ from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output
 from mollikit.targeted import Targeted
-from mollikit.targets import Target, check_target
+from mollikit.targets import Target, check_target, read_targets
 from mollikit_torch.batches import Batch
 from mollikit_torch.layers import check_layer
 from mollikit_torch.memory_format import MemoryFormat
@@ -258,12 +258,33 @@ class TorchOracle(Targeted):
         by_row = held.pop("target", None)
         batch = self._batch(points, held)
         if batch.rows == 0:
-            values = next(iter(batch.points.values())).new_zeros(0)
-            gradients = {name: torch.zeros_like(tensor) for name, tensor in batch.points.items()}
+            values, gradients = _nothing(batch)
         else:
             values, gradients = self._passes.gradients(batch, by_row)
-        arrays = {name: array_of(gradient) for name, gradient in gradients.items()}
-        return array_of(values), arrays if isinstance(points, Mapping) else next(iter(arrays.values()))
+        return array_of(values), _arrays(gradients, points)
+
+    def values_and_gradients(self, points: Points, targets: Any, **held: Array) -> tuple[Array, list[Any]]:
+        """Return values (K, m) and K gradients for K targets: one forward pass, and K backward passes.
+
+        Parameters
+        ----------
+        points, **held
+            As `value_and_gradient` takes them, without a held ``target``.
+        targets : sequence of int, or of tuples of int
+            Elements of the output, in the place of the oracle's own.
+
+        Raises
+        ------
+        ValueError, TypeError, FloatingPointError, MemoryError
+            As in `value_and_gradient`; or ``target`` is a function, or held too.
+        """
+        chosen = read_targets(targets, held)
+        batch = self._batch(points, held)
+        if batch.rows == 0:
+            answers = [_nothing(batch) for _ in chosen]
+        else:
+            answers = self._passes.gradients_of(batch, chosen)
+        return np.stack([array_of(v) for v, _ in answers]), [_arrays(g, points) for _, g in answers]
 
     def layer_output(self, **inputs: Array) -> Array:
         """Return the output (m, *shape) of ``layer`` for a batch of the model's inputs: points to smooth at.
@@ -327,6 +348,18 @@ class TorchOracle(Targeted):
         if self._passes.layer is not None and isinstance(points, Mapping):
             raise ValueError(f"points at layer {self._passes.layer!r} are one array, and all inputs are held")
         return Batch.read(points, held, self._shapes, self._device, self._dtype)
+
+
+def _nothing(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Values and gradients of no points."""
+    values = next(iter(batch.points.values())).new_zeros(0)
+    return values, {name: torch.zeros_like(tensor) for name, tensor in batch.points.items()}
+
+
+def _arrays(gradients: Mapping[str, Tensor], points: Points) -> Any:
+    """Gradients as arrays in the form of the points."""
+    arrays = {name: array_of(gradient) for name, gradient in gradients.items()}
+    return arrays if isinstance(points, Mapping) else next(iter(arrays.values()))
 
 
 def _name(function: Any) -> str:

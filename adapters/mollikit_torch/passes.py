@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mollikit.oracles import Array
 from mollikit.outputs import Output, chosen
+from mollikit.targets import index
 from mollikit_torch.batches import Batch
 from mollikit_torch.diagnosis import Trace, refuse_not_finite
 from mollikit_torch.layers import recorded, replaced
@@ -17,6 +19,9 @@ from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.replicas import Replicas, Reweighted, Source
 from mollikit_torch.selection import row_values, tensor_output
 from mollikit_torch.tensors import array_of, computing
+
+# A fixed target, and what is held with the rows in its place.
+Explained = tuple[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +66,23 @@ class Passes:
 
     def gradients(self, batch: Batch, by_row: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Values (m,) and gradients by input name, on the device; they are finite."""
+        (answer,) = self._finite(batch, [(self.target, by_row)])
+        return answer
 
-        def run(form: torch.memory_format) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._differentiated(batch, by_row, form)
+    def gradients_of(self, batch: Batch, targets: Array) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """`gradients` of each of several targets: one forward pass, and a backward pass for each."""
+        if callable(self.target):
+            raise ValueError("target is a function, so other targets have no meaning: drop it")
+        return self._finite(batch, [(index(target), None) for target in targets])
 
-        values, gradients = self.form.tried(run, batch.points.values())
-        refuse_not_finite(gradients, lambda: self._fault(batch, by_row))
-        return values, gradients
+    def _finite(self, batch: Batch, explained: Sequence[Explained]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        def run(form: torch.memory_format) -> list[tuple[Tensor, dict[str, Tensor]]]:
+            return self._differentiated(batch, explained, form)
+
+        answers = self.form.tried(run, batch.points.values())
+        for one, (_, gradients) in zip(explained, answers, strict=True):
+            refuse_not_finite(gradients, partial(self._fault, batch, one))
+        return answers
 
     def layer_outputs(self, held: Mapping[str, Tensor], rows: int) -> list[Tensor]:
         """What the layer gives at each of its calls in a forward pass."""
@@ -101,35 +116,38 @@ class Passes:
             yield chosen(outputs, self.output)
 
     def _differentiated(
-        self, batch: Batch, by_row: Any, form: torch.memory_format
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, batch: Batch, explained: Sequence[Explained], form: torch.memory_format
+    ) -> list[tuple[Tensor, dict[str, Tensor]]]:
         with self._computing(batch.rows, gradients=True):
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in batch.points.items()}
             with self._output_at(leaves, batch, form) as output:
-                values = row_values(output, self.target, by_row, batch.rows)
-                if not values.requires_grad:
-                    raise ValueError(
-                        "the output does not depend on the points by differentiable operations: look for "
-                        "argmax, rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an "
-                        "estimator from values"
-                    )
-                ones = torch.ones_like(values)
-                found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                    values, list(leaves.values()), ones, allow_unused=True
-                )
-        gradients = {}
-        for name, gradient in zip(leaves, found, strict=True):
+                values = [row_values(output, target, by_row, batch.rows) for target, by_row in explained]
+                found = _pulled_back(values, list(leaves.values()))
+        for name, gradient in zip(leaves, found[0], strict=True):
             if gradient is None:
                 which = f"input {name!r}" if name else "the points"
                 raise ValueError(f"the output does not depend on {which}: hold it, or choose another output")
-            gradients[name] = gradient
-        return values.detach(), gradients
+        return [(v.detach(), dict(zip(leaves, g, strict=True))) for v, g in zip(values, found, strict=True)]
 
-    def _fault(self, batch: Batch, by_row: Any) -> str:
+    def _fault(self, batch: Batch, explained: Explained) -> str:
         """Say where in the model a gradient that is not finite arose; empty where that is not known."""
         if not isinstance(self.source, Replicas | Reweighted):
             return ""
         trace = Trace()
         with self.source.model() as model, trace.watching(model):
-            self._differentiated(batch, by_row, self.form.form)
+            self._differentiated(batch, [explained], self.form.form)
         return str(trace)
+
+
+def _pulled_back(values: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """Gradients of each of several values (m,) of one forward pass; None for what none depends on."""
+    if not all(each.requires_grad for each in values):
+        raise ValueError(
+            "the output does not depend on the points by differentiable operations: look for argmax, "
+            "rounding, .detach(), .item(), .numpy() or no_grad in the model, or use an estimator from values"
+        )
+    found = []
+    for number, each in enumerate(values, 1):
+        ones, further = torch.ones_like(each), number < len(values)
+        found.append(torch.autograd.grad(each, leaves, ones, retain_graph=further, allow_unused=True))
+    return found

@@ -9,12 +9,13 @@ import numpy as np
 from mollikit.oracles import Array, GradientOracle, Points
 from mollikit.testing.batches import by_name, each, flat, n_rows
 from mollikit.testing.differences import central_differences
+from mollikit.testing.multitarget import MultitargetChecks
 from mollikit.testing.reweighting import ReweightingChecks
 from mollikit.testing.tolerances import assert_rows_close, machine_epsilon
 
 
-class OracleConformance(ReweightingChecks):
-    """What every oracle must do, as a test suite to inherit; what a `Reweightable` one must, where it is one.
+class OracleConformance(ReweightingChecks, MultitargetChecks):
+    """What every oracle must do, as a test suite to inherit; `Reweightable` and `Multitarget` ones some more.
 
     A subclass named ``Test...`` says how to make an oracle and a batch; pytest does the rest. Choose
     points at which the function is not flat, and `held` arrays that differ from row to row.
