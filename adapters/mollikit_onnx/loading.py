@@ -78,12 +78,13 @@ def load_light(
     folder : Path or None
         Where the files lie, absolute; None where every weight is inside.
     """
-    if not isinstance(source, onnx.ModelProto | bytes):
-        path = Path(source)
-        model = load_structure(path)
-        if sum(path.stat().st_size for path in data_files(model, path.parent)) >= LEFT_IN_FILES:
-            return model, path.parent.absolute()
-    return load_model(source), None
+    if isinstance(source, onnx.ModelProto | bytes):
+        return load_model(source), None
+    path = Path(source)
+    model = load_structure(path)
+    if sum(file.stat().st_size for file in data_files(model, path.parent)) >= LEFT_IN_FILES:
+        return model, path.parent.absolute()
+    return _with_data_inside(model, name=f"{os.fspath(path)!r}", folder=path.parent), None
 
 
 def data_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
@@ -196,9 +197,7 @@ def _legible(model: onnx.ModelProto) -> bool:
 
 
 def _with_data_inside(model: onnx.ModelProto, *, name: str, folder: Path | None) -> onnx.ModelProto:
-    external = [
-        tensor for tensor in model.graph.initializer if external_data_helper.uses_external_data(tensor)
-    ]
+    external = list(filter(external_data_helper.uses_external_data, model.graph.initializer))
     if external and folder is None:
         raise ModelFileError(
             f"{name} keeps the data of {external[0].name!r} in another file, and its folder is not known: "
@@ -214,6 +213,9 @@ def _with_data_inside(model: onnx.ModelProto, *, name: str, folder: Path | None)
             external_data_helper.load_external_data_for_model(model, os.fspath(folder))
         except (checker.ValidationError, ValueError, OSError) as error:
             raise _unusable(name, error) from error
+        if not external:
+            # What was read from one message is no larger.
+            return model
     try:
         if model.ByteSize() > _LARGEST_MESSAGE:
             raise _too_large(name, f"{model.ByteSize() / 1e9:.1f} GB")
