@@ -103,9 +103,15 @@ class GraphBuilder:
 
     def typed(self, g: Tensor, x: Tensor) -> Tensor:
         """Return the cotangent g of x with the type of x, which may be the better known of the two."""
-        if g.name not in self._types and x.name in self._types:
-            self._types[g.name] = self._types[x.name]
-        return replace(g, dtype=x.dtype or g.dtype, shape=g.shape if x.shape is None else x.shape)
+        return replace(g, dtype=x.dtype or g.dtype).shaped(x.shape)
+
+    def shaped(self, x: Tensor, shape: tuple[Dimension, ...]) -> Tensor:
+        """Return a tensor of which another shape is known too: sizes before symbols, these before nothing."""
+        old = x.shape if x.shape is not None and len(x.shape) == len(shape) else shape
+        merged = tuple(a if isinstance(a, int) or b is None else b for a, b in zip(old, shape, strict=True))
+        if x.dtype:
+            self._types[x.name] = helper.make_tensor_type_proto(x.dtype, merged)
+        return replace(x, shape=merged)
 
     def constant_protos(self, names: Collection[str]) -> list[TensorProto]:
         """Return the constants emitted here that are among the names."""

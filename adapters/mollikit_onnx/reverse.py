@@ -107,6 +107,12 @@ def vjp(
 
     emitted, needed = nodes_needed(graph.nodes, [value.name for value in result.graph.output])
     result.graph.node.extend(emitted)
+    # onnxruntime keeps together in its blocked layout what it knows to be of one shape.
+    made = {name for node in emitted for name in node.output if name} - {v.name for v in result.graph.output}
+    kinds = {name: graph.type_of(name) for name in sorted(made)}
+    result.graph.value_info.extend(
+        helper.make_value_info(name, kind) for name, kind in kinds.items() if kind.tensor_type.shape.dim
+    )
     result.graph.initializer.extend(graph.constant_protos(needed))
     overridable = {value.name for value in source.input}
     result.graph.initializer.extend(

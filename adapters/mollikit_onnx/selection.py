@@ -37,6 +37,7 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
     (taken,) = [info for info in graph.input if info.name == cotangent]
     element = taken.type.tensor_type.elem_type
     graph.input.remove(taken)
+    graph.value_info.append(taken)  # its shape goes on to be known
     assert output.shape is not None
     rank = len(output.shape)
     graph.input.append(helper.make_tensor_value_info(COORDINATES, TensorProto.INT64, [None, rank]))

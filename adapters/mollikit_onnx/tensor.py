@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +100,7 @@ class Tensor:
 
     def shaped(self, shape: tuple[Dimension, ...] | None) -> Tensor:
         """Return the same tensor, its shape known from elsewhere."""
-        return self if shape is None else replace(self, shape=shape)
+        return self if shape is None else self.graph.shaped(self, shape)
 
     def dims(self, start: int = 0, end: int | None = None) -> Tensor:
         """Sizes of the axes [start, end) as an int64 vector: a constant where they are known."""
