@@ -15,9 +15,12 @@ class Interrupted(KeyboardInterrupt):
         nothing yet: before there were two groups, three folds, or both pilots.
     completed : sequence of Estimate
         Of a batch, the rows that were finished before.
+    under_way : sequence of Estimate
+        Of a batch whose rows advance together, the partial estimates of those that were not finished, of
+        which ``partial`` is the first; ``provenance["item"]`` tells the row.
     """
 
-    def __init__(self, partial: Any, completed: Sequence[Any] = ()) -> None:
+    def __init__(self, partial: Any, completed: Sequence[Any] = (), under_way: Sequence[Any] = ()) -> None:
         done = (
             "before there was anything to keep"
             if partial is None
@@ -26,9 +29,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted {done}; what was computed is in .partial")
         self.partial = partial
         self.completed = tuple(completed)
+        self.under_way = tuple(under_way) or (() if partial is None else (partial,))
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[Any, tuple[Any, ...]]]:
-        return type(self), (self.partial, self.completed)
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Any, ...]]:
+        return type(self), (self.partial, self.completed, self.under_way)
 
 
 @contextmanager

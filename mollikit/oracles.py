@@ -112,8 +112,11 @@ class Resident(Protocol):
         """Raise ValueError, with the mend, where what is asked for cannot be done on the device."""
         ...
 
-    def tally(self, setting: Setting, start: int, stop: int, rows: int) -> Tally:
-        """Tally groups start .. stop - 1, with ``rows`` rows in each call of the model."""
+    def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> Sequence[Tally]:
+        """Tally groups start .. stop - 1 of each setting, with ``rows`` rows in each call of the model.
+
+        Several settings are rows of a batch whose weights are smoothed: they share each draw of them.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -21,7 +21,7 @@ from mollikit_torch.memory_format import MemoryFormat
 from mollikit_torch.passes import Passes
 from mollikit_torch.pickling import check_picklable
 from mollikit_torch.replicas import Compiled, Function, Replicas, Source
-from mollikit_torch.resident import ResidentBlocks, check_resident
+from mollikit_torch.resident import ResidentBlocks, check_resident, tallies
 from mollikit_torch.tensors import array_of, tensor_of
 from mollikit_torch.weights import replacements, shown
 
@@ -170,19 +170,24 @@ class TorchOracle(Targeted):
         held.pop("target", None)
         self._batch(setting.perturbation.layout.points(setting.perturbation.base[None]), held)
 
-    def tally(self, setting: Setting, start: int, stop: int, rows: int) -> Tally:
+    def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> list[Tally]:
         """Tally groups start .. stop - 1 of `Pathwise` on the device; moments alone come back."""
-        held = dict(setting.held)
+        blocks = [setting.oracle._resident_blocks(setting, rows) for setting in settings]
+        own = self._passes.source.weights
+        return tallies(blocks, start, stop, lambda weights: replacements(weights, own))
+
+    def _resident_blocks(self, setting: Setting, rows: int) -> ResidentBlocks:
+        held, source = dict(setting.held), self._passes.source
         target = held.pop("target", None)
         sent = {k: tensor_of(v[None], f"held {k!r}", self._device, self._dtype) for k, v in held.items()}
 
-        def ask(points: Mapping[str, Tensor], count: int, weights: Any) -> Any:
+        def ask(points: Mapping[str, Tensor], count: int, weights: Mapping[str, Tensor] | None) -> Any:
             whole = {k: tensor.expand(count, *tensor.shape[1:]) for k, tensor in sent.items()}
             by_row = None if target is None else np.broadcast_to(target, (count, *np.shape(target)))
-            oracle = self if weights is None else self.reweighted(weights)
+            oracle = self if weights is None else self._with(source=source.reweighted(weights))
             return oracle._gradients_of(points, whole, by_row, count)
 
-        return ResidentBlocks(setting, self._device, rows, ask).tally(start, stop)
+        return ResidentBlocks(setting, self._device, rows, ask)
 
     def _gradients_of(
         self, points: Mapping[str, Tensor], held: Mapping[str, Tensor], by_row: Any, rows: int

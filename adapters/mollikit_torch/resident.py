@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,38 @@ def check_resident(setting: Setting, device: torch.device) -> None:
         raise ValueError(f"{device} has no double precision, which moments need: leave resident= out")
 
 
+def tallies(
+    blocks: Sequence[ResidentBlocks], start: int, stop: int, lent: Callable[[Any], Any]
+) -> list[Tally]:
+    """Tally groups start .. stop - 1 of each; ``lent`` brings a model's weights to the device, for all."""
+    first = blocks[0]
+    setting = first.setting
+    with computing(first.device, rows=first.rows, gradients=False, autocast=None):
+        answers = [Answers(block.steps(start, stop)) for block in blocks]
+        if setting.weights is None:
+            for block, found in zip(blocks, answers, strict=True):
+                block.ask_about(found, len(found.steps), block.rows, None)
+        else:
+            for model in setting.weights.models(setting.oracle.weights, setting.key, start, stop):
+                tensors = lent(model)
+                for block, found in zip(blocks, answers, strict=True):
+                    count = block.setting.inputs_per_model
+                    assert count is not None
+                    block.ask_about(found, count, min(block.rows, count), tensors)
+                del model, tensors  # before the next is drawn
+        return [block.tally(found, start, stop) for block, found in zip(blocks, answers, strict=True)]
+
+
+@dataclass
+class Answers:
+    """Displacements (points, moving) of a block, and what has been answered about the first of them."""
+
+    steps: Tensor
+    gradients: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    count: int = 0
+
+
 @dataclass(frozen=True)
 class ResidentBlocks:
     """What draws, moves and reduces on a device around one input; ``ask`` gives the model's gradients."""
@@ -53,39 +85,33 @@ class ResidentBlocks:
     rows: int
     ask: Differentiated
 
-    def tally(self, start: int, stop: int) -> Tally:
+    def ask_about(self, answers: Answers, count: int, rows: int, weights: Any) -> None:
+        """Ask for the gradients at the next ``count`` points, ``rows`` in a call."""
+        steps, leaves = answers.steps[answers.count :][:count], self.setting.perturbation.layout.leaves
+        answers.count += count
+        for first in range(0, count, rows):
+            part = steps[first : first + rows]
+            value, gradient = self.ask(self._points(part, rows), rows, weights)
+            flat = [gradient[leaf.name or ""].reshape(rows, -1) for leaf in leaves]
+            answers.gradients.append(torch.cat(flat, dim=1)[: len(part)])
+            answers.values.append(value[: len(part)])
+
+    def tally(self, answers: Answers, start: int, stop: int) -> Tally:
         """Tally groups start .. stop - 1."""
         s, size = self.setting, self.setting.group_size
-        with computing(self.device, rows=self.rows, gradients=False, autocast=None):
-            gradients, values = self._answers(start, stop)
-            if not bool(values.isfinite().all()):
-                raise FloatingPointError(
-                    f"the oracle's value is NaN or infinite in groups {start} to {stop - 1}: it overflows "
-                    "there, or a smaller scale is needed"
-                )
-            moments = second_moments if s.second_moments else first_moments
-            formed, views = self._formed(gradients), {}
-            for name, view in s.views.items():
-                views[name] = moments(on_device(name, view)(formed), size)
-            return Tally(moments(gradients, size), views, moments(values, size))
+        gradients, values = torch.cat(answers.gradients), torch.cat(answers.values)
+        if not bool(values.isfinite().all()):
+            raise FloatingPointError(
+                f"the oracle's value is NaN or infinite in groups {start} to {stop - 1}: it overflows "
+                "there, or a smaller scale is needed"
+            )
+        moments = second_moments if s.second_moments else first_moments
+        formed, views = self._formed(gradients), {}
+        for name, view in s.views.items():
+            views[name] = moments(on_device(name, view)(formed), size)
+        return Tally(moments(gradients, size), views, moments(values, size))
 
-    def _answers(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        s = self.setting
-        steps = self._steps(start, stop)
-        if s.weights is None:
-            return self._asked(steps, self.rows, None)
-        per_model, own, answers = s.inputs_per_model, s.oracle.weights, []
-        assert per_model is not None
-        for group in range(start, stop):
-            models = s.weights.group(own, s.key, group)
-            for member in range(s.weights.group_size):
-                first = ((group - start) * s.weights.group_size + member) * per_model
-                part = steps[first : first + per_model]
-                answers.append(self._asked(part, min(self.rows, per_model), models.model(member)))
-        gradients, values = zip(*answers, strict=True)
-        return torch.cat(gradients), torch.cat(values)
-
-    def _steps(self, start: int, stop: int) -> Tensor:
+    def steps(self, start: int, stop: int) -> Tensor:
         """Displacements (points, moving coordinates) in units of the widths."""
         s, p = self.setting, self.setting.perturbation
         count, dtype = (stop - start) * s.group_size, _dtype(p.base)
@@ -98,17 +124,6 @@ class ResidentBlocks:
         if all(isinstance(draws, Gaussian) for draws, _ in p.draws):
             return z
         return torch.cat([displacements(draws, z[:, part]).to(dtype) for draws, part in p.draws], dim=1)
-
-    def _asked(self, steps: Tensor, rows: int, weights: Any) -> tuple[Tensor, Tensor]:
-        """Gradients (m, D) and values (m,) at the input moved by steps (m, moving), ``rows`` in a call."""
-        gradients, values, leaves = [], [], self.setting.perturbation.layout.leaves
-        for first in range(0, len(steps), rows):
-            part = steps[first : first + rows]
-            value, gradient = self.ask(self._points(part, rows), rows, weights)
-            flat = [gradient[leaf.name or ""].reshape(rows, -1) for leaf in leaves]
-            gradients.append(torch.cat(flat, dim=1)[: len(part)])
-            values.append(value[: len(part)])
-        return torch.cat(gradients), torch.cat(values)
 
     def _points(self, steps: Tensor, rows: int) -> dict[str, Tensor]:
         base, widths, moving = self._clean

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -11,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mollikit.budgets import Budget, as_budget
-from mollikit.engine.run import Outcome, Plan, Task, run
+from mollikit.engine.run import Execution, Outcome, Plan, SharedTask, Task, alone, run_rows
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
 from mollikit.estimators.blocks import Block, choose_block
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.estimators.provenance import provenance, refuse_other_run
+from mollikit.estimators.rows import rows_of, together
 from mollikit.estimators.weights import WeightPerturbation
 from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Law
@@ -118,9 +118,19 @@ class Estimator(ABC):
     def _check_end(self, estimate: Estimate, dimension: int) -> None:  # noqa: B027 - most need no check
         """Warn where a clock ended a run before it was of use."""
 
+    @property
+    def _shares_draws(self) -> bool:
+        """Whether the rows of a batch share what is dear to draw, and so advance together."""
+        return False
+
     @abstractmethod
     def _task(self, setting: Setting, rows: int) -> Task:
         """Make the pure function from a range of groups to their tally, with ``rows`` rows in each call."""
+
+    def _shared_task(self, settings: Sequence[Setting], rows: int) -> SharedTask:
+        """Make the same for rows of a batch that advance together: one alone, where nothing is shared."""
+        (setting,) = settings
+        return alone(self._task(setting, rows))
 
     @final
     def estimate(
@@ -178,47 +188,19 @@ class Estimator(ABC):
         """
         budget = as_budget(budget)
         setting = self._setting(oracle, inputs, held or {}, views or {}, budget, Key.of(rng))
-        group_size, dimension = setting.group_size, setting.perturbation.dimension
         about = provenance(self, setting, budget)
         if resume is not None:
             if not isinstance(resume, Estimate):
                 raise TypeError(f"resume={resume!r} is not an Estimate; read a saved one by Estimate.load")
             asked = {} if self.block is None else {"block": self._block(setting, self.block, budget).rows}
             refuse_other_run(resume, about | asked)
-        if executor is not None and not isinstance(executor, Executor):
-            raise TypeError(
-                f"executor={executor!r} is not a concurrent.futures.Executor; give one that is open, such as "
-                "ThreadPoolExecutor(2)"
-            )
-        if in_flight is not None and in_flight < 1:
-            raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
+        execution = Execution(executor, in_flight, progress)
         block = self._block(setting, self.block if resume is None else resume.block, budget)
-        so_far, start = (None, 0) if resume is None else (resume.tally, resume.n_groups)
-        while True:
-            plan = Plan(group_size, block.groups, start, budget.limit(group_size))
-            try:
-                outcome = run(
-                    self._task(setting, block.rows),
-                    plan,
-                    budget,
-                    so_far=so_far,
-                    executor=executor,
-                    in_flight=in_flight or (os.cpu_count() or 1) + 1,
-                    progress=progress,
-                )
-                break
-            except MemoryError:
-                # The bits depend on the block, so a smaller one begins anew, from the first group.
-                smaller = block.halved(self._whole_groups)
-                if smaller is None:
-                    raise
-                block = smaller
-                so_far, start = None, 0
-        estimate = _estimate(outcome, setting, resume, about | {"block": block.rows})
-        if outcome.interrupted:
+        (estimate,), interrupted = self._advance([setting], [about], block, budget, resume, execution)
+        if interrupted:
             raise Interrupted(estimate) from None
         assert estimate is not None
-        self._check_end(estimate, dimension)
+        self._check_end(estimate, setting.perturbation.dimension)
         return estimate
 
     @final
@@ -237,8 +219,10 @@ class Estimator(ABC):
     ) -> list[Estimate]:
         """Estimate the smoothed gradient at each row of a batch, each with its own error bars and stopping.
 
-        Row k with ``rng=s`` is, bit for bit, ``estimate`` of that row with ``rng=(s, k)``: a block holds
-        points of one row alone. Arguments are those of `estimate`, but for these.
+        Row k with ``rng=s`` is, bit for bit, ``estimate`` of that row with ``rng=(s, k)``: a call of the
+        model holds points of one row alone. Where the weights are smoothed, rows advance together under
+        models that are drawn once for all of them; progress is then that of all. Arguments are those of
+        `estimate`, but for these.
 
         Parameters
         ----------
@@ -254,39 +238,28 @@ class Estimator(ABC):
         Raises
         ------
         Interrupted
-            On Ctrl-C, carrying the rows that were finished and the partial estimate of the one that was not.
+            On Ctrl-C, carrying the rows that were finished and what there is of those that were not.
         """
         if isinstance(rng, tuple):
             raise TypeError(f"rng={rng!r}: a batch numbers its rows itself; give the seed alone")
         key = Key.of(rng)
-        layout = Layout.of(inputs)
-        counts = {leaf.label: leaf.shape[0] if leaf.shape else 0 for leaf in layout.leaves}
-        arrays = {name: np.asarray(values) for name, values in (held or {}).items()}
-        counts |= {f"held {name!r}": len(v) if v.ndim else 0 for name, v in arrays.items()}
-        if len(set(counts.values())) != 1:
-            raise ValueError(f"the rows of a batch must be as many everywhere, and there are {counts}")
-        n_rows = next(iter(counts.values()))
-        if n_rows == 0:
-            raise ValueError(f"a batch needs a leading axis of rows, which these lack: {sorted(counts)}")
-
-        def row(k: int) -> Any:
-            if isinstance(inputs, Mapping):
-                return {name: np.asarray(values)[k] for name, values in inputs.items()}
-            return np.asarray(inputs)[k]
-
-        for k in range(n_rows):
+        rows = rows_of(inputs, held or {})
+        for k, (row, _) in enumerate(rows):
             try:
-                self._check(self._perturbation(row(k)))
+                self._check(self._perturbation(row))
             except ValueError as error:
                 raise ValueError(f"row {k}: {error}") from error
+        if self._shares_draws:
+            execution = Execution(executor, in_flight, progress)
+            return together(self, oracle, rows, views or {}, as_budget(budget), key.seed, execution)
         done: list[Estimate] = []
-        for k in range(n_rows):
+        for k, (row, beside) in enumerate(rows):
             try:
                 done.append(
                     self.estimate(
                         oracle,
-                        row(k),
-                        held={name: values[k] for name, values in arrays.items()},
+                        row,
+                        held=beside,
                         views=views,
                         budget=budget,
                         rng=(key.seed, k),
@@ -299,6 +272,45 @@ class Estimator(ABC):
                 raise Interrupted(interrupt.partial, done) from None
         return done
 
+    def _advance(
+        self,
+        settings: Sequence[Setting],
+        about: Sequence[dict[str, Any]],
+        block: Block,
+        budget: Budget,
+        resume: Estimate | None,
+        execution: Execution,
+    ) -> tuple[list[Estimate | None], bool]:
+        """Evaluate one row, or several together; say whether an interrupt ended it.
+
+        The estimate of a row with fewer than two groups is None.
+        """
+        group_size = settings[0].group_size
+        so_far, start = (None, 0) if resume is None else (resume.tally, resume.n_groups)
+        while True:
+            try:
+                outcomes, interrupted = run_rows(
+                    self._shared_task(settings, block.rows),
+                    len(settings),
+                    Plan(group_size, block.groups, start, budget.limit(group_size)),
+                    budget,
+                    execution,
+                    so_far,
+                )
+                break
+            except MemoryError:
+                # The bits depend on the block, so a smaller one begins anew, from the first group.
+                smaller = block.halved(self._whole_groups)
+                if smaller is None:
+                    raise
+                block = smaller
+                so_far, start = None, 0
+        estimates = [
+            _estimate(outcome, setting, resume, told | {"block": block.rows})
+            for outcome, setting, told in zip(outcomes, settings, about, strict=True)
+        ]
+        return estimates, interrupted
+
     def _setting(
         self,
         oracle: Any,
@@ -307,8 +319,9 @@ class Estimator(ABC):
         views: Mapping[str, ViewLike],
         budget: Budget,
         key: Key,
+        weights: WeightPerturbation | None = None,
     ) -> Setting:
-        """Check everything that can be checked before the model is called."""
+        """Check everything that can be checked before the model is called; weights may be known already."""
         perturbation = self._perturbation(inputs)
         self._check(perturbation)
         sampler = self._groups()
@@ -329,7 +342,7 @@ class Estimator(ABC):
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
         self._check_oracle(oracle)
-        weights, device = self._weights(oracle), self._drawn_on(oracle)
+        weights, device = weights or self._weights(oracle), self._drawn_on(oracle)
         setting = Setting(oracle, perturbation, sampler, key, arrays, dict(views), second, weights, device)
         if device is not None:
             oracle.check_setting(setting)

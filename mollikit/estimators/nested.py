@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from mollikit.estimators.answers import answers
 from mollikit.estimators.base import Setting
 from mollikit.estimators.tallies import tally_of_points
-from mollikit.estimators.weights import ModelGroup, WeightPerturbation
+from mollikit.estimators.weights import WeightPerturbation
 from mollikit.moments import Tally
+from mollikit.oracles import GradientOracle
 from mollikit.pointsets import Normals, PointSet, Uniforms
 from mollikit.samplers import Sampler
 
@@ -82,53 +84,70 @@ class Nested(Sampler):
 class NestedTask:
     """Draw models, ask each for the gradients at the inputs that belong to it, and tally the groups' means.
 
-    A call holds inputs under one model, at most ``rows`` of them.
+    Rows of a batch are asked about one after the other under each model, which is drawn once for all of them.
+    A call holds inputs of one row under one model, at most ``rows`` of them.
     """
 
-    setting: Setting
+    settings: Sequence[Setting]
     weights: WeightPerturbation
     rows: int
 
-    def __call__(self, start: int, stop: int) -> Tally:
-        s, p = self.setting, self.setting.perturbation
-        per_model = s.inputs_per_model
-        assert per_model is not None
-        steps = np.zeros(((stop - start) * s.group_size, 0), p.base.dtype)
-        if p.dimension:
-            steps = p.steps(s.key.groups(s.sampler, start, stop, p.shape, p.base.dtype, p.view))
-        importance = p.weights(steps)
-        gradients: list[NDArray[Any]] = []
-        values: list[NDArray[Any]] = []
-        weights, inner, number = s.oracle.weights, min(self.rows, per_model), 0
-        for group in range(start, stop):
-            models = self.weights.group(weights, s.key, group)
-            for member in range(self.weights.group_size):
-                own = steps[number * per_model : (number + 1) * per_model]
-                self._ask(models, member, own, inner, gradients, values)
-                number += 1
-        return tally_of_points(
-            s,
-            start,
-            stop,
-            np.concatenate(gradients),
-            np.concatenate(values) if len(values) == len(gradients) else None,
-            importance,
-        )
+    def __call__(self, numbers: Sequence[int], start: int, stop: int) -> list[Tally]:
+        asked = [_Row(self.settings[k], start, stop, self.rows) for k in numbers]
+        first = self.settings[0]
+        for model in self.weights.models(first.oracle.weights, first.key, start, stop):
+            own: Any = None
+            oracle: Any = None
+            for row in asked:
+                if row.oracle is not own:  # rows explain one thing, or each its own
+                    own = row.oracle
+                    oracle = own.reweighted(model)
+                row.ask(oracle)
+            del model, oracle  # before the next is drawn: one replica at a time
+        return [row.tally() for row in asked]
 
-    def _ask(
-        self,
-        models: ModelGroup,
-        member: int,
-        steps: NDArray[Any],
-        rows: int,
-        gradients: list[NDArray[Any]],
-        values: list[NDArray[Any]],
-    ) -> None:
-        """Ask one model, which is forgotten before the next is drawn."""
-        oracle = self.setting.oracle.reweighted(models.model(member))
-        for first in range(0, len(steps), rows):
-            part = steps[first : first + rows]
-            value, gradient = answers(self.setting, oracle, part, rows)
-            gradients.append(gradient[: len(part)])
+
+class _Row:
+    """One input in a block of groups: its own points, and what the models have answered so far."""
+
+    def __init__(self, setting: Setting, start: int, stop: int, rows: int) -> None:
+        p = setting.perturbation
+        self._setting, self._start, self._stop = setting, start, stop
+        assert setting.inputs_per_model is not None
+        self._per_model = setting.inputs_per_model
+        self._rows, self._models = min(rows, self._per_model), 0
+        self._steps = np.zeros(((stop - start) * setting.group_size, 0), p.base.dtype)
+        if p.dimension:
+            groups = setting.key.groups(setting.sampler, start, stop, p.shape, p.base.dtype, p.view)
+            self._steps = p.steps(groups)
+        self._importance = p.weights(self._steps)
+        self._gradients: list[NDArray[Any]] = []
+        self._values: list[NDArray[Any]] = []
+
+    @property
+    def oracle(self) -> Any:
+        """What is asked, with the model's own weights."""
+        return self._setting.oracle
+
+    def ask(self, oracle: GradientOracle) -> None:
+        """Ask the next model for the gradients at the inputs that belong to it."""
+        own = self._steps[self._models * self._per_model :][: self._per_model]
+        self._models += 1
+        for first in range(0, len(own), self._rows):
+            part = own[first : first + self._rows]
+            value, gradient = answers(self._setting, oracle, part, self._rows)
+            self._gradients.append(gradient[: len(part)])
             if value is not None:
-                values.append(value[: len(part)])
+                self._values.append(value[: len(part)])
+
+    def tally(self) -> Tally:
+        """Tally what the models have answered."""
+        whole = len(self._values) == len(self._gradients)
+        return tally_of_points(
+            self._setting,
+            self._start,
+            self._stop,
+            np.concatenate(self._gradients),
+            np.concatenate(self._values) if whole else None,
+            self._importance,
+        )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mollikit.budgets import Budget, as_budget
-from mollikit.engine.run import Plan, run
+from mollikit.engine.run import Execution, Plan, run
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
 from mollikit.estimators.answers import answers
@@ -214,8 +213,7 @@ def difference(
     shapes = [[(leaf.name, leaf.shape) for leaf in side.perturbation.layout.leaves] for side in (a, b)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"the inputs differ in form, {shapes[0]} and {shapes[1]}, and have no difference")
-    if in_flight is not None and in_flight < 1:
-        raise ValueError(f"in_flight={in_flight}: at least one block must be under way")
+    execution = Execution(executor, in_flight, progress)
     pair = 2 * a.group_size
     budget.check(pair, (views or {}).keys(), max(side.sampler.fewest_groups for side in (a, b)))
     asked = block or first.estimator.block or second.estimator.block
@@ -224,9 +222,7 @@ def difference(
         PairedTask(a, b, chosen.rows),
         Plan(pair, chosen.groups, 0, budget.limit(pair)),
         budget,
-        executor=executor,
-        in_flight=in_flight or (os.cpu_count() or 1) + 1,
-        progress=progress,
+        execution,
     )
     if outcome.tally is None or outcome.n_groups < 2:
         raise Interrupted(None)

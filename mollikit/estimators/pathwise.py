@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mollikit.engine.run import Task
+from mollikit.engine.run import SharedTask, Task
 from mollikit.estimators.answers import answers
 from mollikit.estimators.base import Estimator, Held, Setting
 from mollikit.estimators.nested import Nested, NestedTask
@@ -137,24 +137,33 @@ class Pathwise(Estimator):
             oracle = oracle.reweighted(setting.weights.group(oracle.weights, setting.key, 0).model(0))
         oracle.value_and_gradient(points, **held)
 
+    @property
+    def _shares_draws(self) -> bool:
+        return self.weights is not None
+
     def _task(self, setting: Setting, rows: int) -> Task:
-        if setting.drawn_on is not None:
-            return ResidentTask(setting, rows)
-        if setting.weights is not None:
-            return NestedTask(setting, setting.weights, rows)
         return PathwiseTask(setting, rows)
+
+    def _shared_task(self, settings: Sequence[Setting], rows: int) -> SharedTask:
+        setting = settings[0]
+        if setting.drawn_on is not None:
+            return ResidentTask(settings, rows)
+        if setting.weights is not None:
+            return NestedTask(settings, setting.weights, rows)
+        return super()._shared_task(settings, rows)
 
 
 @dataclass(frozen=True)
 class ResidentTask:
     """Let the oracle work through the block where its model lives."""
 
-    setting: Setting
+    settings: Sequence[Setting]
     rows: int
 
-    def __call__(self, start: int, stop: int) -> Tally:
-        tally: Tally = self.setting.oracle.tally(self.setting, start, stop, self.rows)
-        return tally
+    def __call__(self, numbers: Sequence[int], start: int, stop: int) -> Sequence[Tally]:
+        asked = [self.settings[k] for k in numbers]
+        tallies: Sequence[Tally] = asked[0].oracle.tallies(asked, start, stop, self.rows)
+        return tallies
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,13 @@ _IDENTITY = (
 _OF_WEIGHTS = "gradient of the function smoothed in its weights"
 
 
-def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[str, Any]:
-    """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256."""
+def provenance(
+    estimator: Estimator, setting: Setting, budget: Budget, weights: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """All that is needed to repeat an estimate, fit for JSON; of the arrays, their SHA-256.
+
+    What is told of the weights may be given where it is known: they are read whole for it.
+    """
     perturbation = setting.perturbation
     kernels, where = estimator.inputs, setting.drawn_on
     laws = kernels.values() if isinstance(kernels, Mapping) else [kernels] if kernels is not None else []
@@ -71,7 +76,7 @@ def provenance(estimator: Estimator, setting: Setting, budget: Budget) -> dict[s
         "views": {name: repr(view) for name, view in setting.views.items()},
         "second_moments": setting.second_moments,
         "drawn_on": None if where is None else f"{where}: the law of the host's points, other bits",
-        "weights": _weights(setting),
+        "weights": weights or _weights(setting),
         "group_size": setting.group_size,
         "versions": {"mollikit": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
     }

@@ -103,6 +103,15 @@ class WeightPerturbation:
         """
         return ModelGroup(self, weights, key, group)
 
+    def models(
+        self, weights: Mapping[str, Array], key: Key, start: int, stop: int
+    ) -> Iterator[dict[str, Array]]:
+        """Draw the models of groups start .. stop - 1, one after the other; none is held here."""
+        for group in range(start, stop):
+            together = self.group(weights, key, group)
+            for member in range(self.group_size):
+                yield together.model(member)
+
     def digest(self, weights: Mapping[str, Array]) -> str:
         """Sha256 of the names, values and widths of the weights that move, in hexadecimal."""
         digest = hashlib.sha256()

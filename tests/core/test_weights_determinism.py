@@ -90,22 +90,19 @@ class Watching(Product):
 
 
 @either
-def test_a_batchs_row_is_the_single_estimate_and_its_rows_share_the_models(smooth):
+def test_rows_of_a_batch_see_the_same_models_and_points_of_their_own(smooth):
     rows = np.stack([X, X + 1, -X])
     net = Watching({"W": product(6).weights["W"]})
     Watching.models.clear()
     Watching.points.clear()
-    batch = smooth.estimate_batch(net, rows, budget=mk.Evaluations(256), rng=9)
-    models = np.array(Watching.models).reshape(3, -1)
-    points = np.array(Watching.points).reshape(3, -1)
+    smooth.estimate_batch(net, rows, budget=mk.Evaluations(256), rng=9)
+    # The rows one after the other under each model.
+    models = np.array(Watching.models).reshape(-1, 3).T
+    points = np.array(Watching.points).reshape(-1, 3).T
     assert (models == models[0]).all(), "each row saw models of its own"
     assert len(set(models[0])) == models.shape[1]
     if smooth.inputs is not None:
         assert not set(points[0]) & set(points[1])
-    for k, row in enumerate(rows):
-        one = smooth.estimate(net, row, budget=mk.Evaluations(256), rng=(9, k))
-        assert bits(batch[k]) == bits(one)
-    assert len({bits(estimate) for estimate in batch}) == 3
 
 
 def test_the_models_depend_on_the_seed():

@@ -194,6 +194,10 @@ def test_executors_resuming_and_batches_do_not_change_the_bits(smooth):
     assert bits(smooth.estimate(ours, x, budget=budget, rng=(3, 1), resume=half)) == expected
     batch = smooth.estimate_batch(ours, np.stack([x + 1, x]), budget=budget, rng=3)
     assert bits(batch[1]) == expected
+    top = oracle(nets.mlp(), target="top")  # rows have targets of their own
+    batch = smooth.estimate_batch(top, np.stack([-x, x]), budget=budget, rng=3)
+    for k, row in enumerate((-x, x)):
+        assert bits(batch[k]) == bits(smooth.estimate(top, row, budget=budget, rng=(3, k)))
 
 
 @every_mode
