@@ -34,7 +34,10 @@ def gather(node: Node, g: Tensor) -> Sent:
     """Cotangents add up at the slices that they were read from."""
     x, indices = node.inputs
     axis = node.attribute("axis") % x.rank
-    if indices.rank == 0 and indices.value is not None:
+    one = indices.rank == 0 and indices.value is not None
+    if indices.dtype == TensorProto.INT32:
+        indices = indices.op("Cast", to=TensorProto.INT64)
+    if one:
         # One slice: the others are zero.
         index = indices.op("Unsqueeze", [0])
         size = x.dims(axis, axis + 1)
