@@ -257,13 +257,7 @@ SHIPPED = [
         nemo80=_WAVES,
         whisper80=_WAVES,
         kaldi=_WAVES,
-    ),
-    Shipped(
-        "onnx-asr",
-        f"{_ASR}/wespeaker.onnx",
-        _WAVES,
-        fails="the Scan in its gradient has an output of unknown rank, which onnxruntime does not run",
-        by_reference=False,
+        wespeaker=_WAVES,
     ),
     *_of(
         "silero-vad",
