@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mollikit import __version__
 from mollikit.cli import compare, doctor, explain, kernels, vjp
-from mollikit.cli.command import BROKEN_PIPE, INTERRUPTED
+from mollikit.cli.command import BROKEN_PIPE, INTERRUPTED, WRONG_USAGE, UsageError
 
 COMMANDS = {
     command.name: command
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 where the model, an input or the output folder is at fault, or 130 after Ctrl-C. Wrong
-        usage leaves through argparse's SystemExit with 2.
+        0, or 1 where the model, an input or the output folder is at fault, or 2 where the options do not
+        suit them, or 130 after Ctrl-C. Usage that is wrong by itself leaves through argparse's SystemExit
+        with 2.
 
     Examples
     --------
@@ -64,4 +65,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         kind = "" if isinstance(error, _FORESEEN) else f"{type(error).__name__}: "
         print(f"mollikit: error: {kind}{error}", file=sys.stderr)
-        return 1
+        return WRONG_USAGE if isinstance(error, UsageError) else 1

@@ -1,13 +1,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 # What the shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
 # And for one whose reader left: 128 + SIGPIPE.
 BROKEN_PIPE = 141
+# And what argparse reports for options that are wrong by themselves.
+WRONG_USAGE = 2
+
+
+class UsageError(ValueError):
+    """Options that are wrong for this model or this input: ``main`` ends with `WRONG_USAGE`."""
+
+
+@contextmanager
+def used_on(subject: object) -> Iterator[None]:
+    """Make `UsageError` of what options on a subject are refused with, and name it."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{str(subject)!r}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mollikit import ProgressBar
+from mollikit import Kernel, ProgressBar
 from mollikit.cli import options, words
-from mollikit.cli.command import INTERRUPTED, Command
+from mollikit.cli.command import INTERRUPTED, Command, UsageError, used_on
 from mollikit.cli.models import fingerprint
 from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.subjects import views_of
 from mollikit.cli.writing import TOOL, undisturbed, whole_folder
 from mollikit.comparison import Comparison, ComparisonInterrupted, Scheme, compare
+from mollikit.comparison.planned import Planned
 
 _FILES = ("report.html", "comparison.csv", "comparison.json")
 
@@ -31,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"receives {', '.join(_FILES)}; it is written whole or not at all."
     )
     parser.epilog = (
-        "exit codes: 0 done; 1 the model, the input or the folder is at fault; 2 wrong usage; "
-        "130 interrupted (what was measured is written, and marked)"
+        "exit codes: 0 done; 1 the model, the input or the folder is at fault; 2 wrong usage, or "
+        "options that do not suit them; 130 interrupted (what was measured is written, and marked)"
     )
     options.model_and_output(parser, out=Path("comparison"))
     parser.add_argument(
@@ -42,8 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smoothing(
         "--schemes",
         type=options.checked(_schemes),
-        metavar="NAME[:POINTS],...",
-        help=f"the first is the baseline; of {', '.join(words.SAMPLERS)} (default: all that suit the input)",
+        metavar="NAME[:NUMBER],...",
+        help=f"the first is the baseline; of {', '.join(words.SAMPLERS)}, with the points of a group, and of "
+        f"{', '.join(f'{name}[:{what}]' for name, (what, *_) in words.LEARNING.items())}, which learn from a "
+        "pilot (default: all samplers that suit the input)",
     )
     measuring = parser.add_argument_group("how much to measure").add_argument
     measuring(
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     measuring(
         "--relative-error",
-        type=float,
+        type=options.positive,
         metavar="E",
         help="the wanted error, for what it costs (default: what the baseline reaches)",
     )
@@ -86,23 +89,35 @@ def run(asked: argparse.Namespace) -> int:
     with whole_folder(asked.out, replace=asked.force) as folder:
         opened = Opened.of(asked, [asked.input])
         (subject,) = opened.subjects
+        kernel = words.kernel(asked.kernel)(words.scale(asked.scale))
+        schemes = None
+        if asked.schemes is not None:
+            schemes = {name: make(kernel) for name, make in _schemes(asked.schemes).items()}
+        views = views_of(subject, asked.view_pool)
+        choices: dict[str, Any] = {
+            "kernel": kernel,
+            "schemes": schemes,
+            "evaluations": _numbers(asked.evaluations),
+            "rounds": asked.rounds - asked.rounds % 2,
+            "seconds": asked.seconds,
+            "error": asked.relative_error,
+            "view": asked.view,
+            "views": views,
+            "block": asked.block,
+        }
+        if asked.view is not None and not views:
+            raise UsageError(f"{str(asked.input)!r}: --view {asked.view} is for images, and this is an array")
+        with used_on(subject.path):
+            Planned.of(subject.points, **choices)
         predicted = opened.predicted(subject)
         bar = None if asked.quiet else ProgressBar(subject.path.stem)
         try:
             comparison = compare(
                 anchored(opened.model, subject),
                 subject.points,
-                kernel=words.kernel(asked.kernel)(words.scale(asked.scale)),
-                schemes=None if asked.schemes is None else _schemes(asked.schemes),
-                evaluations=_numbers(asked.evaluations),
-                rounds=asked.rounds - asked.rounds % 2,
-                seconds=asked.seconds,
-                error=asked.relative_error,
-                view=asked.view,
-                views=views_of(subject, asked.view_pool),
+                **choices,
                 held=subject.held,
                 rng=asked.seed,
-                block=asked.block,
                 progress=bar,
             )
         except ComparisonInterrupted as interrupt:
@@ -147,11 +162,11 @@ def _record(
     }
 
 
-def _schemes(text: str) -> dict[str, Scheme]:
+def _schemes(text: str) -> dict[str, Callable[[Kernel], Scheme]]:
     names = [word.strip() for word in text.split(",")]
     if len(set(names)) < 2:
-        raise ValueError(f"{text!r} names nothing to compare: give two samplers or more, joined by commas")
-    return {name: words.sampler(name) for name in names}
+        raise ValueError(f"{text!r} names nothing to compare: give two schemes or more, joined by commas")
+    return {name: words.scheme(name) for name in names}
 
 
 def _numbers(text: str) -> tuple[int, ...]:

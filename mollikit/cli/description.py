@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mollikit.cli.command import UsageError
+
 _KNOWN = {"image": ("size", "crop_fraction", "mean", "std", "layout"), "output": ("classes",)}
 
 
@@ -59,7 +61,7 @@ class Description:
 
         Raises
         ------
-        ValueError
+        UsageError
             If there is no class of that name; the nearest are suggested.
         """
         if text == "top":
@@ -74,9 +76,9 @@ class Description:
             return names.index(text.casefold())
         if count:
             same = [k for k, name in enumerate(names) if name == text.casefold()]
-            raise ValueError(f"--target {text!r} names the classes {same}: give the index")
+            raise UsageError(f"--target {text!r} names the classes {same}: give the index")
         if not names:
-            raise ValueError(
+            raise UsageError(
                 f"--target {text!r} is a name, and the classes have none: give an index, or name them as "
                 f"classes = [...] under [output] in {str(self.path)!r}"
             )
@@ -85,7 +87,7 @@ class Description:
             self.classes[names.index(name)] for name in difflib.get_close_matches(text.casefold(), names, 5)
         ]
         hint = ", ".join(map(repr, dict.fromkeys(near))) or "an index, or a name from the TOML"
-        raise ValueError(f"--target {text!r}: {str(self.path)!r} names no such class; did you mean {hint}?")
+        raise UsageError(f"--target {text!r}: {str(self.path)!r} names no such class; did you mean {hint}?")
 
 
 def _refuse_unknown(path: Path, prefix: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:

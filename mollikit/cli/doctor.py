@@ -13,8 +13,8 @@ import numpy as np
 from mollikit.cli import options
 from mollikit.cli.command import Command
 from mollikit.cli.description import Description
-from mollikit.cli.models import fingerprint, open_model
-from mollikit.cli.opening import Opened, anchored
+from mollikit.cli.models import fingerprint
+from mollikit.cli.opening import Opened, anchored, opened
 from mollikit.cli.subjects import Shapes, Subject
 from mollikit.cli.writing import TOOL
 from mollikit.health import Health, Verdict, examine
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "exit codes: 0 healthy, perhaps with notes; 1 a fault to be mended, or the model or the input cannot "
-        "be used; 2 wrong usage; 130 interrupted"
+        "be used; 2 wrong usage, or options that do not suit them; 130 interrupted"
     )
     options.model(parser)
     parser.add_argument(
@@ -58,13 +58,13 @@ def run(asked: argparse.Namespace) -> int:
     """Examine the model and tell what was found; return the exit code."""
     if asked.input is None:
         description = Description.beside(asked.model)
-        model = open_model(asked.model, description.target(asked.target), asked.provider)
+        model = opened(asked, description.target(asked.target))
         subject = _noise(model.input_shapes)
         label = None
     else:
-        opened = Opened.of(asked, [asked.input])
-        (subject,), model = opened.subjects, opened.model
-        label = opened.predicted(subject).target_label
+        whole = Opened.of(asked, [asked.input])
+        (subject,), model = whole.subjects, whole.model
+        label = whole.predicted(subject).target_label
     health = examine(anchored(model, subject), subject.points, held=subject.held, seconds=asked.seconds)
     if asked.json:
         print(json.dumps(_record(asked, health, label), allow_nan=False))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mollikit import Estimate, Interrupted, Kernel, Pathwise, ProgressBar, Sampler
 from mollikit.cli import options, words
-from mollikit.cli.command import INTERRUPTED, Command
+from mollikit.cli.command import INTERRUPTED, Command, used_on
 from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.report import lines, record
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that is needed to repeat it. DIR is written whole or not at all."
     )
     parser.epilog = (
-        "exit codes: 0 done; 1 the model, an input or the folder is at fault; 2 wrong usage; "
-        "130 interrupted (what was computed is written, and marked)"
+        "exit codes: 0 done; 1 the model, an input or the folder is at fault; 2 wrong usage, or "
+        "options that do not suit them; 130 interrupted (what was computed is written, and marked)"
     )
     options.model_and_output(parser, out=None)
     parser.add_argument(
@@ -151,7 +151,7 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
 def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.Namespace) -> None:
     """Refuse what would be refused later, while nothing has been computed for any input."""
     points = subject.points
-    try:
+    with used_on(subject.path):
         arrays = points.values() if isinstance(points, Mapping) else [points]
         moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
         sampler.check(moving)
@@ -159,8 +159,6 @@ def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.N
         words.budget(asked).check(group_size, views_of(subject, asked.view_pool), sampler.fewest_groups)
         if asked.block is not None and asked.block < group_size:
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
-    except ValueError as error:
-        raise ValueError(f"{str(subject.path)!r}: {error}") from error
 
 
 def _explained(

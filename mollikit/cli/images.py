@@ -182,6 +182,12 @@ class Preprocessing:
         return words
 
 
+def sides(size: Any, shape: tuple[int, ...], layout: str | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that are asked for by one number or two, and those of an image's shape."""
+    height, width = shape[1:] if (layout or _layout(shape)) == "NCHW" else shape[:2]
+    return _pair(size), (height, width)
+
+
 def _layout(shape: tuple[int | None, ...]) -> str:
     return "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mollikit.cli import options
+from mollikit.cli.command import UsageError
 from mollikit.cli.description import Description
 from mollikit.cli.models import open_model
 from mollikit.cli.predictions import Predictions
@@ -48,7 +49,7 @@ class Opened:
         for path in inputs:
             if not path.is_file():
                 raise ValueError(f"there is no input file {str(path)!r}: check the path")
-        model = open_model(asked.model, target, asked.provider)
+        model = opened(asked, target)
         subjects = read_subjects(inputs, model.input_shapes, options.preprocessing(asked), description)
         if any(subject.photo is not None for subject in subjects) and find_spec("matplotlib") is None:
             raise ImportError("pictures are drawn with matplotlib: pip install 'mollikit[viz]'")
@@ -76,6 +77,23 @@ class Opened:
         if np.isnan(output).any():
             raise ValueError(f"{str(subject.path)!r}: the model's output is NaN: check the input's range")
         return Predictions.of(output, self.target, self.description)
+
+
+def opened(asked: argparse.Namespace, target: int | tuple[int, ...] | str) -> ModelFile:
+    """Open the model that was asked for.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        Of the model; as `UsageError`, where it opens without ``--target`` and ``--provider``.
+    """
+    try:
+        return open_model(asked.model, target, asked.provider)
+    except (ValueError, RuntimeError) as error:
+        if target == "top" and not asked.provider:
+            raise
+        open_model(asked.model, "top", None)
+        raise UsageError(str(error)) from error
 
 
 def anchored(model: ModelFile, subject: Subject) -> GradientOracle:

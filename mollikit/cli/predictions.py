@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mollikit.cli.command import UsageError
 from mollikit.cli.description import Description
 
 _TOP = 5
@@ -38,7 +39,7 @@ class Predictions:
         Raises
         ------
         ValueError
-            If the target is out of range, or there are not as many names as outputs.
+            If there are not as many names as outputs; as `UsageError`, if the target is out of range.
         """
         output = np.asarray(output)
         if description.classes and output.shape != (len(description.classes),):
@@ -54,7 +55,7 @@ class Predictions:
                 k < n for k, n in zip(index, output.shape, strict=False)
             )
             if not inside:
-                raise ValueError(f"--target {target} is out of range: a row of the output is {output.shape}")
+                raise UsageError(f"--target {target} is out of range: a row of the output is {output.shape}")
         return cls(output, index, description.classes)
 
     def name(self, index: int) -> str:

@@ -87,6 +87,8 @@ def repeating(
         words += subject.preprocessing.as_options()
         if asked.view_pool is not None:
             words += ["--view-pool", str(asked.view_pool)]
+    elif asked.size is not None:
+        words += ["--size", *map(str, asked.size)]
     if asked.provider:
         words += ["--provider", *asked.provider]
     return [*words, "--out", f"{subject.path.stem}-again"]

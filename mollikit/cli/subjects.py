@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit import ChannelSum, Pool, View
+from mollikit.cli.command import UsageError
 from mollikit.cli.description import Description
-from mollikit.cli.images import Preprocessing
+from mollikit.cli.images import Preprocessing, sides
 from mollikit.layout import Layout
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 # Where the side of a photo is cut into cells for the pooled view: 8 pixels each way at 224.
 _CELLS_PER_SIDE = 28
+_ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +80,16 @@ def read_subjects(
     Raises
     ------
     ValueError, OSError
-        Naming the file that cannot be read or does not fit the model.
+        Naming the file that cannot be read or does not fit the model; as `UsageError`, where options are at
+        fault.
     """
+    if all(path.suffix.lower() in _ARRAYS for path in paths):
+        for name, value in options.items():
+            if value is not None and name not in ("size", "layout"):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for images, and arrays are taken as they are: leave it "
+                    "out, or give an image"
+                )
     if not shapes:
         raise ValueError("the model does not say what shapes its inputs have: declare them in the model")
     stems: dict[str, Path] = {}
@@ -97,17 +107,17 @@ def views_of(subject: Subject, pool: int | None) -> dict[str, View]:
 
     Raises
     ------
-    ValueError
+    UsageError
         If cells of ``pool`` pixels are asked for that the input cannot have.
     """
     if subject.preprocessing is None:
         if pool is not None:
-            raise ValueError(f"{str(subject.path)!r}: --view-pool is for images, and an array has no views")
+            raise UsageError(f"{str(subject.path)!r}: --view-pool is for images, and an array has no views")
         return {}
     summed = ChannelSum(axis=subject.preprocessing.channel_axis)
     side = min(subject.preprocessing.size)
     if pool is not None and pool > side:
-        raise ValueError(f"--view-pool {pool} is more than the image's side of {side} pixels")
+        raise UsageError(f"--view-pool {pool} is more than the image's side of {side} pixels")
     return {"summed": summed, "pooled": summed.then(Pool(pool or max(1, side // _CELLS_PER_SIDE)))}
 
 
@@ -127,8 +137,10 @@ def _read(path: Path, shapes: Shapes, options: Mapping[str, Any], description: D
                 subject = _image(path, digest, content, shapes, options, description)
         Layout.of(subject.points)
         _check_shapes(subject.points, shapes)
+        _check_sides(subject, options, description)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{str(path)!r}: {error}") from error
+        kind = UsageError if isinstance(error, UsageError) else ValueError
+        raise kind(f"{str(path)!r}: {error}") from error
     return subject
 
 
@@ -142,7 +154,13 @@ def _image(
 ) -> Subject:
     if len(shapes) > 1:
         raise ValueError(f"the model has the inputs {sorted(shapes)}: give them together in a .npz file")
-    preprocessing = Preprocessing.chosen(options, description.image, next(iter(shapes.values())))
+    shape = next(iter(shapes.values()))
+    try:
+        preprocessing = Preprocessing.chosen(options, description.image, shape)
+    except ValueError as error:
+        # Without options it is the TOML or the model that asks for what cannot be.
+        kind = ValueError if all(value is None for value in options.values()) else UsageError
+        raise kind(str(error)) from error
     photo = preprocessing.crop(content)
     return Subject(path, digest, preprocessing.model_input(photo), photo=photo, preprocessing=preprocessing)
 
@@ -178,6 +196,22 @@ def _check_shapes(points: Any, shapes: Shapes) -> None:
             mend = ": leave out the batch axis" if shape[:1] == (1,) and _fits(shape[1:], want) else ""
             expected = ", ".join("?" if n is None else str(n) for n in want)
             raise ValueError(f"the model's input {name!r} has the shape ({expected}), not {shape}{mend}")
+
+
+def _check_sides(subject: Subject, options: Mapping[str, Any], description: Description) -> None:
+    """Refuse an array that is an image of another size than the model's images are said to have."""
+    size = description.image.get("size") if options.get("size") is None else options["size"]
+    if size is None or isinstance(subject.points, Mapping) or subject.points.ndim != 3:
+        return
+    layout = options.get("layout") or description.image.get("layout")
+    want, have = sides(size, subject.points.shape, layout)
+    if want != have:
+        asked = options.get("size") is not None
+        told = "--size" if asked else f"size in {str(description.path)!r}"
+        raise (UsageError if asked else ValueError)(
+            f"the array is an image of {have[0]} x {have[1]}, and {told} says {want[0]} x {want[1]}: "
+            f"resize it, or say --size {have[0]} {have[1]} if the model takes that"
+        )
 
 
 def _fits(shape: tuple[int, ...], want: tuple[int | None, ...]) -> bool:

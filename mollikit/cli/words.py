@@ -8,6 +8,7 @@ from functools import partial, reduce
 from operator import or_
 
 from mollikit import (
+    Adaptive,
     Antithetic,
     Budget,
     Bump,
@@ -33,12 +34,15 @@ from mollikit import (
     Seconds,
     Sobol,
     StudentT,
+    Subspace,
     Triangular,
     Uniform,
     WhitenedBlocks,
     Width,
     WithinBounds,
 )
+from mollikit.comparison import Scheme
+from mollikit.estimators import Piloted
 
 KERNELS: dict[str, Callable[[Scale], Kernel]] = {
     "gaussian": Gaussian,
@@ -65,6 +69,11 @@ GROUPED_SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 SAMPLERS = [*FIXED_SAMPLERS, *GROUPED_SAMPLERS]
 DEFAULT_SECONDS = 10.0
+# Schemes that learn from a pilot, each with what its number means.
+LEARNING: dict[str, tuple[str, Callable[[Kernel, int], Piloted], int]] = {
+    "adaptive": ("PILOT", lambda kernel, n: Adaptive(kernel, pilot=n), 32),
+    "subspace": ("DIRECTIONS", lambda kernel, n: Subspace(kernel, n), 16),
+}
 
 
 def kernel(text: str) -> Callable[[Scale], Kernel]:
@@ -128,6 +137,30 @@ def sampler(text: str) -> Sampler:
         f"{text!r} is not a sampler: choose among {', '.join(FIXED_SAMPLERS)}, "
         f"{', '.join(f'{grouped}[:POINTS]' for grouped in GROUPED_SAMPLERS)}"
     )
+
+
+def scheme(text: str) -> Callable[[Kernel], Scheme]:
+    """Read a sampler, ``adaptive[:PILOT]`` or ``subspace[:DIRECTIONS]``: what makes a scheme of a kernel.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or its number does not suit it.
+    """
+    name, colon, number = text.partition(":")
+    if name not in LEARNING:
+        try:
+            made = sampler(text)
+        except ValueError as error:
+            more = ", ".join(f"{name}[:{number}]" for name, (number, *_) in LEARNING.items())
+            raise ValueError(f"{error}, {more}" if "is not a sampler" in str(error) else str(error)) from None
+        return lambda kernel: made
+    what, make, default = LEARNING[name]
+    if colon and not number.isdecimal():
+        raise ValueError(f"{text!r}: {what} is a whole number, such as {name}:{default}")
+    n = int(number) if colon else default
+    make(Gaussian(1.0), n)
+    return lambda kernel: make(kernel, n)
 
 
 def relative_error(text: str) -> RelativeError:

@@ -12,21 +12,17 @@ from mollikit._version import __version__
 from mollikit.budgets import Evaluations
 from mollikit.comparison.comparison import Comparison
 from mollikit.comparison.conclusions import concluded
+from mollikit.comparison.planned import FEWEST_ROUNDS, Planned
 from mollikit.comparison.rounds import MAP, Rounds
-from mollikit.comparison.schemes import FEWEST_GROUPS, Scheme, Spending, at, default_schemes, estimators
+from mollikit.comparison.schemes import Scheme, Spending, at
 from mollikit.engine.streams import Key
 from mollikit.estimate import Estimate
 from mollikit.estimators import Estimator
-from mollikit.estimators.perturbation import Perturbation
 from mollikit.kernels import Gaussian, Law
-from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle, ValueOracle
 from mollikit.progress import Progress, ProgressCallback
 from mollikit.scales import OfRange
 from mollikit.views import ViewLike
-
-# Two pairs of rounds: the fewest that show a spread.
-_FEWEST_ROUNDS = 4
 
 
 class ComparisonInterrupted(KeyboardInterrupt):
@@ -118,18 +114,20 @@ def compare(
     True
     """
     kernel = Gaussian(OfRange(0.15)) if kernel is None else kernel
-    numbers = tuple(sorted({int(n) for n in evaluations}))
     views = views or {}
-    _check(numbers, rounds, seconds, error, view, views)
-    layout = Layout.of(inputs)
-    perturbation = Perturbation.of(inputs, layout, kernel)
-    left_out: dict[str, str] = {}
-    if schemes is None:
-        schemes, left_out = default_schemes(perturbation.dimension, perturbation.shape, numbers[0])
-    made = estimators(schemes, numbers, kernel, block, perturbation)
-    names = tuple(schemes)
-    if len(names) < 2:
-        raise ValueError(f"there is nothing to compare: {list(names)}; give at least two schemes")
+    planned = Planned.of(
+        inputs,
+        kernel=kernel,
+        schemes=schemes,
+        evaluations=evaluations,
+        rounds=rounds,
+        seconds=seconds,
+        error=error,
+        view=view,
+        views=views,
+        block=block,
+    )
+    numbers, schemes, made, names = planned.numbers, planned.schemes, planned.made, tuple(planned.schemes)
     if isinstance(oracle, Anchored):
         form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
         oracle = oracle.anchored(form, **{name: np.asarray(v) for name, v in (held or {}).items()})
@@ -143,12 +141,12 @@ def compare(
             error=error,
             quantity=view or MAP,
             seconds=time.perf_counter() - began,
-            left_out=left_out,
+            left_out=planned.left_out,
             provenance={
                 "kernel": repr(kernel),
                 "schemes": {name: {n: repr(at(schemes[name], n)) for n in numbers} for name in names},
                 "seed": key.seed,
-                "dimension": perturbation.dimension,
+                "dimension": planned.perturbation.dimension,
                 "views": {name: repr(view) for name, view in views.items()},
                 "versions": {"mollikit": __version__, "numpy": np.__version__},
             },
@@ -176,7 +174,7 @@ def compare(
                 {name: t.n_evaluations for name, t in turn.items()},
             )
     except KeyboardInterrupt:
-        raise ComparisonInterrupted(conclude() if measured.count >= _FEWEST_ROUNDS else None) from None
+        raise ComparisonInterrupted(conclude() if measured.count >= FEWEST_ROUNDS else None) from None
     return conclude()
 
 
@@ -221,35 +219,7 @@ def _turn(
 
 def _late(count: int, began: float, seconds: float | None) -> bool:
     """Whether a further pair of rounds would end after the time that there is."""
-    if seconds is None or count < _FEWEST_ROUNDS or count % 2:
+    if seconds is None or count < FEWEST_ROUNDS or count % 2:
         return False
     spent = time.perf_counter() - began
     return spent * (1 + 2 / count) > seconds
-
-
-def _check(
-    numbers: tuple[int, ...],
-    rounds: int,
-    seconds: float | None,
-    error: float | None,
-    view: str | None,
-    views: Mapping[str, ViewLike],
-) -> None:
-    if not numbers or numbers[0] < 2 * FEWEST_GROUPS:
-        raise ValueError(
-            f"evaluations={numbers}: give numbers of at least {2 * FEWEST_GROUPS}, so that an error bar has "
-            f"{FEWEST_GROUPS} groups of 2 points"
-        )
-    if rounds < _FEWEST_ROUNDS or rounds % 2:
-        raise ValueError(
-            f"rounds={rounds}: errors are measured between pairs of rounds, of which a spread needs two: "
-            f"give an even number of at least {_FEWEST_ROUNDS}"
-        )
-    if seconds is not None and not (np.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"seconds={seconds!r} must be a positive number")
-    if error is not None and not (np.isfinite(error) and error > 0):
-        raise ValueError(f"error={error!r} must be a positive number, such as 0.1")
-    if MAP in views:
-        raise ValueError(f"a view cannot be named {MAP!r}, which stands for the whole map")
-    if view is not None and view not in views:
-        raise ValueError(f"view={view!r}: there is no such view among {sorted(views)}")

@@ -129,6 +129,9 @@ def _check(name: str, estimator: Spending, evaluations: int, perturbation: Pertu
     try:
         sampler.check(perturbation.dimension)
         sampler.check_grid(perturbation.shape)
-        Evaluations(evaluations).check(sampler.group_size(perturbation.dimension), (), sampler.fewest_groups)
+        size = sampler.group_size(perturbation.dimension)
+        Evaluations(evaluations).check(size, (), sampler.fewest_groups)
+        if estimator.block is not None and estimator._whole_groups and estimator.block < size:
+            raise ValueError(f"block={estimator.block} holds less than one group of {size} points")
     except ValueError as error:
         raise ValueError(f"scheme {name!r}: {error}") from error

@@ -46,6 +46,15 @@ def test_it_tells_the_table_and_the_recommendation(mlp, capsys):
     assert "report.html" in out
 
 
+def test_schemes_that_learn_have_names(mlp, capsys):
+    asked = ["compare", mlp, "x.npy", "--schemes", "independent,adaptive,subspace:4", "--out", "new"]
+    assert main([*asked, "--rounds", "4", "--seed", "0", "--evaluations", "64"]) == 0
+    told = json.loads(Path("new/comparison.json").read_text())
+    assert told["provenance"]["schemes"]["subspace:4"]["64"].startswith("Subspace(")
+    assert "directions=4" in told["provenance"]["schemes"]["subspace:4"]["64"]
+    assert capsys.readouterr().out.count("adaptive") >= 1
+
+
 def test_json_is_alone_on_standard_output(mlp, capsys):
     assert main(["compare", mlp, "x.npy", "--schemes", "independent,antithetic", "--json", *QUICK]) == 0
     captured = capsys.readouterr()
@@ -72,10 +81,18 @@ def test_a_folder_is_replaced_only_when_asked(mlp, capsys):
         (["--evaluations", "8"], 2, "at least 16"),
         (["--evaluations", "64,many"], 2, "whole number"),
         (["--rounds", "2"], 2, "at least 4"),
-        (["--view", "pooled"], 1, "no such view"),
-        (["--relative-error", "-1"], 1, "positive number"),
-        (["--schemes", "independent,local-blocks"], 1, "grid"),
-        (["--schemes", "independent,sobol:64", "--evaluations", "64"], 1, "at least 512"),
+        (["--view", "pooled"], 2, "--view pooled is for images"),
+        (["--relative-error", "-1"], 2, "positive number"),
+        (["--schemes", "independent,local-blocks"], 2, "grid"),
+        (["--schemes", "independent,sobol:64", "--evaluations", "64"], 2, "at least 512"),
+        (["--schemes", "independent,adaptive:9"], 2, "pilot"),
+        (["--schemes", "independent,adaptive:64", "--evaluations", "64"], 2, "pilot of 64"),
+        (["--schemes", "independent,subspace:many"], 2, "subspace:16"),
+        (["--schemes", "independent,subspace:0"], 2, "directions"),
+        (["--schemes", "independent,recentred:8", "--block", "3"], 2, "'recentred:8': block=3"),
+        (["--scale", "bounds:0,1"], 2, "outside"),
+        (["--target", "7"], 2, "7"),
+        (["--provider", "AbacusExecutionProvider"], 2, "Abacus"),
     ],
 )
 def test_what_does_not_fit_is_refused(mlp, capsys, words, code, told):

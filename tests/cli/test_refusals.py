@@ -37,6 +37,11 @@ def everything(classifier, photo, mlp, two_inputs):
     np.save("objects.npy", np.array([None, 1]), allow_pickle=True)
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-4])
     Path("cut.npz").write_bytes(Path("ab.npz").read_bytes()[:100])
+    square = np.random.default_rng(0).normal(size=(3, 20, 22)).astype(np.float32)
+    np.save("square.npy", square)
+    holed = square[:, :16, :16].copy()
+    holed[2, 3, 4] = np.nan
+    np.save("holed.npy", holed)
     np.savez("a.npz", a=np.ones(4, np.float32), row=np.int64(1))
     np.savez("unheld.npz", a=np.arange(4, dtype=np.float32), b=np.arange(3, dtype=np.float32))
     Path("other").mkdir()
@@ -73,6 +78,14 @@ REFUSED = {
     "one array for two inputs": (["two.onnx", "x.npy"], ["['a', 'b']", ".npz"]),
     "input missing": (["two.onnx", "a.npz"], ["a.npz", "'b'"]),
     "held input missing": (["two.onnx", "unheld.npz"], ["'row'"]),
+    "another size than the TOML's": (
+        ["cnn.onnx", "square.npy"],
+        ["square.npy", "20 x 22", "cnn.toml", "16 x 16", "--size 20 22"],
+    ),
+    "a nan in an image": (["cnn.onnx", "holed.npy"], ["holed.npy", "NaN", "(2, 3, 4)"]),
+}
+# The options are at fault: they do not suit the model or the input.
+MISUSED = {
     "target out of range": (["cnn.onnx", "photo.png", "--target", "3"], ["target 3", "out of range"]),
     "target of two axes": (["cnn.onnx", "photo.png", "--target", "0,1"], ["(0, 1)", "2 indices"]),
     "unknown class": (["cnn.onnx", "photo.png", "--target", "tiger"], ["'tiger'", "'Tiger Cat'"]),
@@ -95,14 +108,17 @@ REFUSED = {
     "wrong layout": (["cnn.onnx", "photo.png", "--layout", "NHWC"], ["NHWC", "--layout"]),
     "crop of nothing": (["cnn.onnx", "photo.png", "--crop-fraction", "0"], ["crop_fraction = 0.0"]),
     "three sizes": (["cnn.onnx", "photo.png", "--size", "4", "4", "4"], ["size = (4, 4, 4)"]),
+    "another size than asked for": (["cnn.onnx", "square.npy", "--size", "16"], ["--size", "20 x 22"]),
+    "mean of an array": (["mlp.onnx", "x.npy", "--mean", "0"], ["--mean", "images"]),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", REFUSED | MISUSED)
 def test_refused(everything, capsys, case):
-    words, expected = REFUSED[case]
+    words, expected = (REFUSED | MISUSED)[case]
     before = sorted(everything.rglob("*"))
-    assert main(["explain", *words, *([] if "--evaluations" in words else FEW), "--out", "out"]) == 1
+    code = main(["explain", *words, *([] if "--evaluations" in words else FEW), "--out", "out"])
+    assert code == (1 if case in REFUSED else 2)
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("mollikit: error: ")
