@@ -36,6 +36,8 @@ def sharper(
     types, values : mapping
         Of the tensors and constants so far.
     """
+    if node.op_type == "Einsum" and before.tensor_type.HasField("shape"):
+        return before
     sharp = TypeProto()
     sharp.CopyFrom(inferred)
     if not inferred.tensor_type.HasField("shape"):

@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, sh
 from onnx.reference import ReferenceEvaluator
 
 from mollikit_onnx.branches import take_in, taken_branch
+from mollikit_onnx.einsum_shapes import corrected
 from mollikit_onnx.errors import ModelError
 
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
@@ -110,8 +111,12 @@ def with_types(model: ModelProto) -> ModelProto:
     ModelError
         A node contradicts itself, such as one with fewer inputs than its operator needs.
     """
+    done: set[str] = set()
     try:
-        return shape_inference.infer_shapes(model, data_prop=True)
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        while corrected(model, inferred, done):
+            inferred = shape_inference.infer_shapes(model, data_prop=True)
+        return inferred
     except shape_inference.InferenceError as error:
         raise ModelError(f"the model is not valid: {error}") from error
 

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from onnx import ModelProto, NodeProto, TensorShapeProto
+
+Dim = TensorShapeProto.Dimension
+
+
+def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
+    """Declare, in place, the result of the first Einsum that onnx took for smaller than it is.
+
+    Onnx takes the size of a letter from the first operand that has it. An axis of size 1 stands for any other
+    size there, and a symbol may be 1. Shapes that followed from the wrong one are dropped.
+
+    Parameters
+    ----------
+    model, inferred : ModelProto
+        A model, and what onnx's shape inference makes of it.
+    done : set of str
+        Outputs that have been looked at; extended.
+    """
+    graph = inferred.graph
+    shapes = {w.name: [Dim(dim_value=size) for size in w.dims] for w in graph.initializer}
+    kinds = {w.name: w.data_type for w in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = value.type.tensor_type.elem_type
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = list(value.type.tensor_type.shape.dim)
+    for place, node in enumerate(graph.node):
+        if node.op_type != "Einsum" or node.domain or node.output[0] in done:
+            continue
+        done.add(node.output[0])
+        dims = _result(node, shapes)
+        if dims is None or dims == shapes.get(node.output[0]):
+            continue
+        _declare(model, node.output[0], kinds[node.input[0]], dims)
+        reached = {node.output[0]}
+        for later in model.graph.node[place + 1 :]:
+            if not reached.isdisjoint(later.input):
+                reached.update(later.output)
+        for value in model.graph.value_info:
+            if value.name in reached - {node.output[0]}:
+                value.type.tensor_type.ClearField("shape")
+        return True
+    return False
+
+
+def _result(node: NodeProto, shapes: Mapping[str, list[Dim]]) -> list[Dim] | None:
+    if not all(name in shapes for name in node.input):
+        return None
+    equation = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    if not arrow:
+        seen = Counter(left.replace(",", "").replace("...", ""))
+        right = "..." * ("..." in left) + "".join(sorted(c for c in seen if seen[c] == 1))
+    sizes: dict[str | int, list[Dim]] = {}
+    longest = 0
+    for term, name in zip(left.split(","), node.input, strict=False):
+        axes = _axes(term, len(shapes[name]) - len(term.replace("...", "")))
+        longest = max(longest, *(key for key in axes if isinstance(key, int)), 0)
+        for key, dim in zip(axes, shapes[name], strict=False):
+            sizes.setdefault(key, []).append(dim)
+    keys = _axes(right, longest)
+    if not all(key in sizes for key in keys):
+        return None
+    return [_broadcast(sizes[key], f"{node.output[0]}.{key}") for key in keys]
+
+
+def _axes(term: str, hidden: int) -> list[str | int]:
+    """Letters of a term; axes of an ellipsis are numbers, counted from its last."""
+    before, dots, after = term.partition("...")
+    return [*before, *(range(hidden, 0, -1) if dots else ()), *after]
+
+
+def _broadcast(dims: list[Dim], fresh: str) -> Dim:
+    larger = [dim for dim in dims if dim.dim_value != 1]
+    fixed = [dim for dim in larger if dim.HasField("dim_value")]
+    if fixed or not larger:
+        return (fixed or dims)[0]
+    return larger[0] if all(dim == larger[0] and dim.dim_param for dim in larger) else Dim(dim_param=fresh)
+
+
+def _declare(model: ModelProto, name: str, elem_type: int, dims: list[Dim]) -> None:
+    values = [v for v in (*model.graph.output, *model.graph.value_info) if v.name == name]
+    kind = (values[0] if values else model.graph.value_info.add(name=name)).type.tensor_type
+    kind.elem_type = elem_type
+    del kind.shape.dim[:]
+    kind.shape.dim.extend(dims)
