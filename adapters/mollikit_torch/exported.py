@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import copy
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from mollikit.outputs import Output
@@ -15,6 +16,7 @@ from mollikit.targets import Target
 from mollikit_torch.oracle import TorchOracle
 
 _ARCHIVE = b"PK\x03\x04"
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class ExportedFileError(ValueError):
@@ -77,8 +79,8 @@ def open_exported(
     )
 
 
-class ExportedModel:
-    """An exported program as a function of its inputs by name, safe from any number of threads.
+class ExportedModel(nn.Module):
+    """An exported program as a module of its inputs by name, with parameters of the names that they had.
 
     Attributes
     ----------
@@ -89,6 +91,7 @@ class ExportedModel:
     """
 
     def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
         _refuse_train_mode(program)
         self._program = program
         user = program.graph_signature.user_inputs
@@ -105,10 +108,11 @@ class ExportedModel:
         self.device = floats[0].device if floats else torch.device("cpu")
         self.dtype = floats[0].dtype if floats else torch.float32
         self._dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-        # The graph was made by tracing, writes no state, and belongs to nobody else: all threads share it.
         self._module = program.module().requires_grad_(False)
+        for module in self.modules():
+            module.training = False  # it was traced in eval mode, and its own train() and eval() refuse
 
-    def __call__(self, **inputs: Tensor) -> Any:
+    def forward(self, **inputs: Tensor) -> Any:
         """Outputs for a batch of inputs.
 
         Raises
@@ -130,6 +134,14 @@ class ExportedModel:
         # Copies, since a model that writes on one row would otherwise write on a view of all.
         singles = ({k: t[row : row + 1].clone() for k, t in cast.items()} for row in range(rows))
         return _joined([self._called(single) for single in singles])
+
+    def named_parameters(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters by their names in the module that was exported."""
+        yield from self._module.named_parameters(*args, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModel:
+        """Copy what a forward pass may write, and share the program and its code."""
+        return _twin(self, memo)
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         content = io.BytesIO()
@@ -198,6 +210,19 @@ def _is_single(name: str, tensor: Tensor) -> bool:
 
 def _row(tensor: Tensor) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) else None for size in tensor.shape[1:])
+
+
+def _twin(module: _M, memo: dict[int, Any]) -> _M:
+    """Copy a module as deepcopy does, but for what is neither a tensor nor a module: a graph and its code."""
+    if id(module) not in memo:
+        memo[id(module)] = twin = object.__new__(type(module))
+        twin.__dict__.update(module.__dict__)
+        twin._parameters = copy.deepcopy(module._parameters, memo)
+        twin._buffers = copy.deepcopy(module._buffers, memo)
+        twin._modules = {
+            name: None if child is None else _twin(child, memo) for name, child in module._modules.items()
+        }
+    return cast(_M, memo[id(module)])
 
 
 def _joined(rows: Sequence[Any]) -> Any:

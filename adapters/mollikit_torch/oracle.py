@@ -140,8 +140,8 @@ class TorchOracle(Targeted):
         """The module's parameters of floats by name, read-only; on the CPU they are its own memory.
 
         Of parametrised layers (weight_norm and the like) they are the tensors that are trained. Buffers, such
-        as the running statistics of BatchNorm, are not among them. A plain function, an exported program and
-        a compiled module show none. bfloat16, which NumPy lacks, is shown as float32.
+        as the running statistics of BatchNorm, are not among them. A plain function shows none. bfloat16,
+        which NumPy lacks, is shown as float32. Under ``compile=True`` calls with other weights take turns.
         """
         return shown(self._passes.source.weights)
 
@@ -153,7 +153,7 @@ class TorchOracle(Targeted):
         Raises
         ------
         ValueError
-            There is no such weight, a shape is not its own, or the model is a function or compiled.
+            There is no such weight, a shape is not its own, or the model is a function.
         """
         source = self._passes.source
         return self._with(source=source.reweighted(replacements(weights, source.weights)))

@@ -71,7 +71,7 @@ class Replicas:
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        return {name: p.detach() for name, p in self.master.named_parameters() if p.is_floating_point()}
+        return _weights(self.master)
 
     def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
         return Reweighted(self, weights)
@@ -120,29 +120,29 @@ class Compiled:
 
     def __init__(self, module: nn.Module, device: torch.device | None) -> None:
         refuse_train_mode(module)
-        self._ready(_Replica(frozen(module, device)).module)
+        self._ready(frozen(module, device))
 
     def _ready(self, master: nn.Module) -> None:
-        self.master = master  # with buffers of its own, so that what the model does to them stays here
-        self._compiled: Callable[..., Any] = torch.compile(master)
-        self._lock = threading.Lock()
-        self._called = False
+        self.master = master
+        self._own = _CompiledReplica(master)
+        # Other weights are lent to a copy that nobody else calls meanwhile.
+        self.lending = _CompiledReplica(master)
 
     @contextmanager
     def model(self) -> Iterator[Callable[..., Any]]:
-        if self._called:
-            yield self._compiled
+        if self._own.called:
+            yield self._own.module
         else:
-            with self._lock:
-                yield self._compiled
-            self._called = True
+            with self._own.lock:
+                yield self._own.module
+            self._own.called = True
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        return {}
+        return _weights(self.master)
 
     def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
-        return self
+        return ReweightedCompiled(self, weights)
 
     def digest(self) -> str:
         return _digest(self.master)
@@ -152,6 +152,32 @@ class Compiled:
 
     def __setstate__(self, master: nn.Module) -> None:
         self._ready(master)
+
+
+class ReweightedCompiled:
+    """A compiled module with other tensors in the place of some of its weights: one call at a time."""
+
+    def __init__(self, compiled: Compiled, weights: Mapping[str, Tensor]) -> None:
+        self._compiled, self._weights = compiled, dict(weights)
+
+    @contextmanager
+    def model(self) -> Iterator[Callable[..., Any]]:
+        lending = self._compiled.lending
+        with lending.lock, lending.replica.lent(self._weights):
+            lending.replica.reset()
+            yield lending.module
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return {**self._compiled.weights, **self._weights}
+
+    def reweighted(self, weights: Mapping[str, Tensor]) -> Source:
+        return ReweightedCompiled(self._compiled, {**self._weights, **weights})
+
+    def digest(self) -> str:
+        replica = _Replica(self._compiled.master)
+        with torch.inference_mode(False), replica.lent(self._weights):
+            return _digest(replica.module)
 
 
 class Function:
@@ -183,7 +209,7 @@ class _Replica:
         self._parameters: dict[str, nn.Parameter] = {}
         self._buffers = []
         with torch.inference_mode(False), torch.no_grad():
-            for name, parameter in master.named_parameters():
+            for name, parameter in _named_parameters(master):
                 self._parameters[name] = nn.Parameter(parameter.detach(), requires_grad=False)
                 shared[id(parameter)] = self._parameters[name]
             for buffer in master.buffers():
@@ -211,6 +237,16 @@ class _Replica:
         finally:
             for name, tensor in own.items():
                 self._parameters[name].data = tensor
+
+
+class _CompiledReplica:
+    """A copy, with buffers of its own, that is compiled by its first call."""
+
+    def __init__(self, master: nn.Module) -> None:
+        self.replica = _Replica(master)
+        self.module: Callable[..., Any] = torch.compile(self.replica.module)
+        self.lock = threading.Lock()
+        self.called = False
 
 
 class _Own(threading.local):
@@ -255,6 +291,16 @@ def _named_buffers(master: nn.Module, replica: nn.Module) -> Iterator[tuple[tupl
     for theirs, own in zip(master.modules(), replica.modules(), strict=True):
         for named in theirs.named_buffers(recurse=False):
             yield named, own
+
+
+def _named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by the names that they have when nothing is compiled, so that they are perturbed alike."""
+    for name, parameter in module.named_parameters():
+        yield name.replace("_orig_mod.", ""), parameter
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in _named_parameters(module) if p.is_floating_point()}
 
 
 def _digest(module: nn.Module) -> str:

@@ -31,8 +31,8 @@ def replacements(given: Mapping[str, Array], own: Mapping[str, Tensor]) -> dict[
         if name not in own:
             if not own:
                 raise ValueError(
-                    f"there is no weight {name!r} to replace: a plain function, an exported program and a "
-                    "compiled module keep theirs to themselves; give the torch.nn.Module, without compile="
+                    f"there is no weight {name!r} to replace: a plain function keeps its own to itself; give "
+                    "the torch.nn.Module"
                 )
             near = get_close_matches(name, own, n=5) or list(own)[:5]
             raise ValueError(f"the model has no weight {name!r} of floats; among its {len(own)} are {near}")

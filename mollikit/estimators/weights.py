@@ -159,8 +159,8 @@ class ModelGroup:
 def _chosen(names: list[str], laws: WeightLaws) -> Iterator[tuple[str, Law]]:
     if not names:
         raise ValueError(
-            "this oracle shows no weights of floats: a plain function, a compiled model and a SavedModel "
-            "keep theirs to themselves, and integers are not smoothed; give the model itself"
+            "this oracle shows no weights of floats: a plain function and a SavedModel keep theirs to "
+            "themselves, and integers are not smoothed; give the model itself"
         )
     patterns = laws if isinstance(laws, Mapping) else {"*": laws}
     for pattern, law in patterns.items():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from mollikit_torch import TorchOracle, open_exported  # noqa: E402
 from mollikit_torch.exported import ExportedFileError  # noqa: E402
 from torch import nn  # noqa: E402
 
+import mollikit as mk  # noqa: E402
 from mollikit.cli import main  # noqa: E402
 from mollikit.testing import OracleConformance  # noqa: E402
+from tests.core.test_determinism import bits  # noqa: E402
 from tests.torch import nets  # noqa: E402
 
 
@@ -78,6 +81,50 @@ class TestCnnOfASingleRow(TestCnn):
 
     def export(self, path):
         return exported(path, nets.normalised(), np.ones((1, 2, 8, 8), np.float32), dynamic=False)
+
+
+def test_its_weights_are_smoothed_as_those_of_the_module(tmp_path):
+    path = exported(tmp_path / "cnn.pt2", nets.normalised(), np.ones((2, 2, 8, 8), np.float32))
+    oracle, module = open_exported(path, target=1), TorchOracle(nets.normalised(), target=1)
+    assert list(oracle.weights) == list(module.weights)
+    smooth = mk.Pathwise(mk.Gaussian(0.3), weights=mk.Gaussian(mk.OfMagnitude(0.2)), block=16)
+    image, budget = (
+        np.random.default_rng(0).standard_normal((2, 8, 8)).astype(np.float32),
+        mk.Evaluations(128),
+    )
+    own = oracle.value_and_gradient(image[None])[1]
+    run = smooth.estimate(oracle, image, budget=budget, rng=3)
+    expected = smooth.estimate(module, image, budget=budget, rng=3)
+    np.testing.assert_allclose(run.gradient, expected.gradient, rtol=1e-4, atol=1e-6)
+    with ThreadPoolExecutor(4) as executor:
+        again = smooth.estimate(oracle, image, budget=budget, rng=3, executor=executor)
+    assert bits(again) == bits(run)
+    other = oracle.reweighted({"head.bias": np.zeros(4, np.float32)})
+    sent = pickle.loads(pickle.dumps(other))
+    np.testing.assert_array_equal(
+        sent.value_and_gradient(image[None])[0], other.value_and_gradient(image[None])[0]
+    )
+    np.testing.assert_array_equal(oracle.value_and_gradient(image[None])[1], own)
+
+
+class Counting(nets.Normalised):
+    """Counts its calls in a buffer, and adds the count."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, image):
+        self.calls.add_(1)
+        return super().forward(image) + self.calls
+
+
+def test_a_state_that_the_program_writes_starts_anew_with_each_call(tmp_path):
+    model = nets.seeded(Counting(), 1)
+    oracle = open_exported(exported(tmp_path / "c.pt2", model, np.ones((2, 2, 8, 8), np.float32)), target=1)
+    images = np.ones((3, 2, 8, 8), np.float32)
+    first, second = (oracle.value_and_gradient(images)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_shapes_and_pickling(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -224,20 +225,39 @@ def test_tasks_travel_to_other_processes():
     assert np.array_equal(got[1], other.value_and_gradient(points)[1])
 
 
-@pytest.mark.parametrize(
-    "oracle",
-    [
-        lambda: TorchOracle(lambda x: (x**3).sum(1)),
-        lambda: TorchOracle(nets.mlp(), target=1, compile=True),
-    ],
-    ids=["function", "compiled"],
-)
-def test_models_that_keep_their_weights_to_themselves(oracle, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda module: module)  # to compile takes seconds
+def test_a_function_keeps_its_weights_to_itself():
+    oracle = TorchOracle(lambda x: (x**3).sum(1))
     with pytest.raises(ValueError, match="shows no weights of floats"):
-        mk.Pathwise(weights=LAW).estimate(oracle(), np.ones(6, np.float32), budget=mk.Evaluations(8))
-    with pytest.raises(ValueError, match=r"no weight '0.bias' to replace.*without compile="):
-        oracle().reweighted({"0.bias": np.zeros(16)})
+        mk.Pathwise(weights=LAW).estimate(oracle, np.ones(6, np.float32), budget=mk.Evaluations(8))
+    with pytest.raises(ValueError, match=r"no weight '0.bias' to replace.*give the torch.nn.Module"):
+        oracle.reweighted({"0.bias": np.zeros(16)})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("by_caller", [False, True])
+def test_compiled_modules_are_perturbed_as_they_are_uncompiled(by_caller, monkeypatch):
+    # Traced by dynamo and run without generated code, which takes a C++ compiler and its time.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    smooth, budget = mk.Pathwise(mk.Gaussian(0.3), weights=LAW, block=16), mk.Evaluations(128)
+    expected = smooth.estimate(TorchOracle(nets.normalised(), target=1), IMAGES[0], budget=budget, rng=3)
+    plain = nets.normalised()
+    model = torch.compile(plain) if by_caller else plain
+    before, oracle = snapshot(plain), TorchOracle(model, target=1, compile=not by_caller)
+    run = smooth.estimate(oracle, IMAGES[0], budget=budget, rng=3)
+    np.testing.assert_allclose(run.gradient, expected.gradient, rtol=1e-4, atol=1e-6)
+    with ThreadPoolExecutor(4) as executor:
+        again = smooth.estimate(oracle, IMAGES[0], budget=budget, rng=3, executor=executor)
+        assert bits(again) == bits(run)
+        # Other weights are lent beside calls with the model's own.
+        other = oracle.reweighted({"head.bias": np.full(4, 5, np.float32)})
+        asked = [oracle, other] * 8
+        values = list(executor.map(lambda one: one.value_and_gradient(IMAGES)[0], asked))
+    own, lent = (np.ptp(values[k::2], axis=0).max() for k in (0, 1))
+    assert own == lent == 0
+    bias = oracle.weights["head.bias"][1]
+    np.testing.assert_allclose(values[1] - values[0], 5 - bias, rtol=1e-5)
+    assert other.describe()["weights_sha256"] != oracle.describe()["weights_sha256"]
+    assert snapshot(plain) == before
 
 
 def test_a_layers_output_is_smoothed_with_the_weights():
