@@ -87,6 +87,7 @@ from mollikit.surrogates import (
     TwoLevelEstimate,
     WholeBand,
 )
+from mollikit.targets import Top
 from mollikit.views import ChannelSum, Input, Pool, View
 
 __all__ = [
@@ -167,6 +168,7 @@ __all__ = [
     "Superpixels",
     "Surrogate",
     "SurrogateMap",
+    "Top",
     "Triangular",
     "Truncated",
     "TwoLevel",

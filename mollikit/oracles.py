@@ -53,6 +53,15 @@ class Multitarget(Protocol):
 
 
 @runtime_checkable
+class Predicting(Protocol):
+    """An oracle that shows the outputs of its model, of which it differentiates one."""
+
+    def predict(self, points: Any, **held: Array) -> Array:
+        """Outputs (m, *output_shape) of the model on a batch of points."""
+        ...
+
+
+@runtime_checkable
 class Anchored(Protocol):
     """An oracle with choices to be made on the clean input, such as ``target="top"``."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,8 +9,48 @@ from numpy.typing import NDArray
 
 # An element of a row of the output, the only one, or a function from a batch's output to one scalar a row.
 Target: TypeAlias = int | tuple[int, ...] | Callable[[Any], Any] | None
+# Several elements of a row of the output, or the largest.
+Targets: TypeAlias = "Sequence[int] | Sequence[tuple[int, ...]] | NDArray[Any] | Top"
 # Sizes of a row of the output; None where an axis is open.
 Row: TypeAlias = Sequence[int | None]
+
+
+@dataclass(frozen=True)
+class Top:
+    """The k largest elements of the output on the clean input, as several targets, the largest first.
+
+    Raises
+    ------
+    ValueError
+        If k is not positive.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"Top({self.k!r}): at least one element is explained")
+
+    def of(self, row: NDArray[Any]) -> list[tuple[int, ...]]:
+        """Indices of the elements of a row of the output; of equal ones the first come first.
+
+        Raises
+        ------
+        ValueError
+            The row has fewer elements.
+        FloatingPointError
+            It holds a NaN.
+
+        Examples
+        --------
+        >>> Top(2).of(np.array([0.1, 0.7, 0.2]))
+        [(1,), (2,)]
+        """
+        if row.size < self.k:
+            raise ValueError(f"{self}: a row of the output has {row.size} elements")
+        top(row)
+        places = np.argsort(-row, axis=None, kind="stable")[: self.k]
+        return [tuple(int(k) for k in np.unravel_index(int(place), row.shape)) for place in places]
 
 
 def check_target(target: Any) -> None:

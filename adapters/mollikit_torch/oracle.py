@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mollikit.batches import Shape, one_row
+from mollikit.estimators.answers import by_points
 from mollikit.estimators.base import Setting
 from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
@@ -172,32 +173,34 @@ class TorchOracle(Targeted):
 
     def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> list[Tally]:
         """Tally groups start .. stop - 1 of `Pathwise` on the device; moments alone come back."""
-        blocks = [setting.oracle._resident_blocks(setting, rows) for setting in settings]
+        blocks = [alike[0].oracle._resident_blocks(alike, rows) for alike in by_points(settings)]
         own = self._passes.source.weights
         return tallies(blocks, start, stop, lambda weights: replacements(weights, own))
 
-    def _resident_blocks(self, setting: Setting, rows: int) -> ResidentBlocks:
-        held, source = dict(setting.held), self._passes.source
+    def _resident_blocks(self, settings: Sequence[Setting], rows: int) -> ResidentBlocks:
+        held, source = dict(settings[0].held), self._passes.source
         target = held.pop("target", None)
+        targets = np.stack([s.held["target"] for s in settings]) if len(settings) > 1 else None
         sent = {k: tensor_of(v[None], f"held {k!r}", self._device, self._dtype) for k, v in held.items()}
 
         def ask(points: Mapping[str, Tensor], count: int, weights: Mapping[str, Tensor] | None) -> Any:
             whole = {k: tensor.expand(count, *tensor.shape[1:]) for k, tensor in sent.items()}
-            by_row = None if target is None else np.broadcast_to(target, (count, *np.shape(target)))
             oracle = self if weights is None else self._with(source=source.reweighted(weights))
-            return oracle._gradients_of(points, whole, by_row, count)
+            batch = oracle._resident_batch(points, whole, count)
+            if targets is None:
+                by_row = None if target is None else np.broadcast_to(target, (count, *np.shape(target)))
+                answers = [oracle._passes.gradients(batch, by_row)]
+            else:
+                answers = oracle._passes.gradients_of(batch, targets)
+            return [(values, dict(zip(points, found.values(), strict=True))) for values, found in answers]
 
-        return ResidentBlocks(setting, self._device, rows, ask)
+        return ResidentBlocks(settings, self._device, rows, ask)
 
-    def _gradients_of(
-        self, points: Mapping[str, Tensor], held: Mapping[str, Tensor], by_row: Any, rows: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Values and gradients of points that are on the device already."""
+    def _resident_batch(self, points: Mapping[str, Tensor], held: Mapping[str, Tensor], rows: int) -> Batch:
+        """Return points that are on the device already as a batch."""
         alone = next(iter(self._shapes), "")  # what a single array of points is called
         cast = {name or alone: tensor.to(self._dtype or tensor.dtype) for name, tensor in points.items()}
-        batch = Batch(cast, held, "" not in cast, rows)
-        values, gradients = self._passes.gradients(batch, by_row)
-        return values, {name: gradients[name or alone] for name in points}
+        return Batch(cast, held, "" not in cast, rows)
 
     @property
     def _target(self) -> Any:  # it lies with the passes, which apply it

@@ -21,8 +21,9 @@ from mollikit_torch.reduction import first_moments, second_moments
 from mollikit_torch.tensors import computing
 from mollikit_torch.views import on_device
 
-# Values (rows,) and gradients, by input name, of points by input name, under other weights if they are given.
-Differentiated = Callable[[Mapping[str, Tensor], int, Any], tuple[Tensor, Mapping[str, Tensor]]]
+# Values (rows,) and gradients, by input name, of points by input name, under other weights if they are given:
+# for each target.
+Differentiated = Callable[[Mapping[str, Tensor], int, Any], Sequence[tuple[Tensor, Mapping[str, Tensor]]]]
 
 _HOST = "or let the host draw: TorchOracle(..., resident=False)"
 
@@ -63,7 +64,11 @@ def tallies(
                     assert count is not None
                     block.ask_about(found, count, min(block.rows, count), tensors)
                 del model, tensors  # before the next is drawn
-        return [block.tally(found, start, stop) for block, found in zip(blocks, answers, strict=True)]
+        return [
+            tally
+            for block, found in zip(blocks, answers, strict=True)
+            for tally in block.tallies(found, start, stop)
+        ]
 
 
 @dataclass
@@ -71,19 +76,26 @@ class Answers:
     """Displacements (points, moving) of a block, and what has been answered about the first of them."""
 
     steps: Tensor
-    gradients: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    found: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)  # by call and target
     count: int = 0
 
 
 @dataclass(frozen=True)
 class ResidentBlocks:
-    """What draws, moves and reduces on a device around one input; ``ask`` gives the model's gradients."""
+    """What draws, moves and reduces on a device around one input; ``ask`` gives the model's gradients.
 
-    setting: Setting
+    Several settings differ in the held target alone.
+    """
+
+    settings: Sequence[Setting]
     device: torch.device
     rows: int
     ask: Differentiated
+
+    @property
+    def setting(self) -> Setting:
+        """What the settings have in common."""
+        return self.settings[0]
 
     def ask_about(self, answers: Answers, count: int, rows: int, weights: Any) -> None:
         """Ask for the gradients at the next ``count`` points, ``rows`` in a call."""
@@ -91,15 +103,19 @@ class ResidentBlocks:
         answers.count += count
         for first in range(0, count, rows):
             part = steps[first : first + rows]
-            value, gradient = self.ask(self._points(part, rows), rows, weights)
-            flat = [gradient[leaf.name or ""].reshape(rows, -1) for leaf in leaves]
-            answers.gradients.append(torch.cat(flat, dim=1)[: len(part)])
-            answers.values.append(value[: len(part)])
+            found = []
+            for value, gradient in self.ask(self._points(part, rows), rows, weights):
+                flat = [gradient[leaf.name or ""].reshape(rows, -1) for leaf in leaves]
+                found.append((torch.cat(flat, dim=1)[: len(part)], value[: len(part)]))
+            answers.found.append(found)
 
-    def tally(self, answers: Answers, start: int, stop: int) -> Tally:
-        """Tally groups start .. stop - 1."""
+    def tallies(self, answers: Answers, start: int, stop: int) -> list[Tally]:
+        """Tally groups start .. stop - 1, for each target."""
+        return [self._tally(parts, start, stop) for parts in zip(*answers.found, strict=True)]
+
+    def _tally(self, parts: Sequence[tuple[Tensor, Tensor]], start: int, stop: int) -> Tally:
         s, size = self.setting, self.setting.group_size
-        gradients, values = torch.cat(answers.gradients), torch.cat(answers.values)
+        gradients, values = (torch.cat(column) for column in zip(*parts, strict=True))
         if not bool(values.isfinite().all()):
             raise FloatingPointError(
                 f"the oracle's value is NaN or infinite in groups {start} to {stop - 1}: it overflows "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mollikit.budgets import Budget, as_budget
-from mollikit.engine.run import Execution, Outcome, Plan, SharedTask, Task, alone, run_rows
+from mollikit.engine.run import Execution, Outcome, Plan, SharedTask, run_rows
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
 from mollikit.estimators.blocks import Block, choose_block
@@ -124,13 +124,11 @@ class Estimator(ABC):
         return False
 
     @abstractmethod
-    def _task(self, setting: Setting, rows: int) -> Task:
-        """Make the pure function from a range of groups to their tally, with ``rows`` rows in each call."""
-
     def _shared_task(self, settings: Sequence[Setting], rows: int) -> SharedTask:
-        """Make the same for rows of a batch that advance together: one alone, where nothing is shared."""
-        (setting,) = settings
-        return alone(self._task(setting, rows))
+        """Make the pure function from a range of groups to the tallies of settings that advance together.
+
+        A call of the model has ``rows`` rows.
+        """
 
     @final
     def estimate(

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mollikit.estimators.answers import answers
+from mollikit.estimators.answers import Answer, answers_of, by_points
 from mollikit.estimators.base import Setting
 from mollikit.estimators.tallies import tally_of_points
 from mollikit.estimators.weights import WeightPerturbation
@@ -93,7 +92,9 @@ class NestedTask:
     rows: int
 
     def __call__(self, numbers: Sequence[int], start: int, stop: int) -> list[Tally]:
-        asked = [_Row(self.settings[k], start, stop, self.rows) for k in numbers]
+        asked = [
+            _Row(alike, start, stop, self.rows) for alike in by_points([self.settings[k] for k in numbers])
+        ]
         first = self.settings[0]
         for model in self.weights.models(first.oracle.weights, first.key, start, stop):
             own: Any = None
@@ -104,15 +105,15 @@ class NestedTask:
                     oracle = own.reweighted(model)
                 row.ask(oracle)
             del model, oracle  # before the next is drawn: one replica at a time
-        return [row.tally() for row in asked]
+        return [tally for row in asked for tally in row.tallies()]
 
 
 class _Row:
-    """One input in a block of groups: its own points, and what the models have answered so far."""
+    """One input in a block of groups: its own points, and what the models have answered about its targets."""
 
-    def __init__(self, setting: Setting, start: int, stop: int, rows: int) -> None:
-        p = setting.perturbation
-        self._setting, self._start, self._stop = setting, start, stop
+    def __init__(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> None:
+        setting, p = settings[0], settings[0].perturbation
+        self._settings, self._start, self._stop = settings, start, stop
         assert setting.inputs_per_model is not None
         self._per_model = setting.inputs_per_model
         self._rows, self._models = min(rows, self._per_model), 0
@@ -121,13 +122,12 @@ class _Row:
             groups = setting.key.groups(setting.sampler, start, stop, p.shape, p.base.dtype, p.view)
             self._steps = p.steps(groups)
         self._importance = p.weights(self._steps)
-        self._gradients: list[NDArray[Any]] = []
-        self._values: list[NDArray[Any]] = []
+        self._found: list[list[Answer]] = []
 
     @property
     def oracle(self) -> Any:
         """What is asked, with the model's own weights."""
-        return self._setting.oracle
+        return self._settings[0].oracle
 
     def ask(self, oracle: GradientOracle) -> None:
         """Ask the next model for the gradients at the inputs that belong to it."""
@@ -135,19 +135,23 @@ class _Row:
         self._models += 1
         for first in range(0, len(own), self._rows):
             part = own[first : first + self._rows]
-            value, gradient = answers(self._setting, oracle, part, self._rows)
-            self._gradients.append(gradient[: len(part)])
-            if value is not None:
-                self._values.append(value[: len(part)])
+            found = answers_of(self._settings, oracle, part, self._rows)
+            self._found.append([(v if v is None else v[: len(part)], g[: len(part)]) for v, g in found])
 
-    def tally(self) -> Tally:
-        """Tally what the models have answered."""
-        whole = len(self._values) == len(self._gradients)
+    def tallies(self) -> list[Tally]:
+        """Tally what the models have answered, about each target."""
+        return [
+            self._tally(setting, parts)
+            for setting, parts in zip(self._settings, zip(*self._found, strict=True), strict=True)
+        ]
+
+    def _tally(self, setting: Setting, parts: Sequence[Answer]) -> Tally:
+        values = [value for value, _ in parts if value is not None]
         return tally_of_points(
-            self._setting,
+            setting,
             self._start,
             self._stop,
-            np.concatenate(self._gradients),
-            np.concatenate(self._values) if whole else None,
+            np.concatenate([gradient for _, gradient in parts]),
+            np.concatenate(values) if len(values) == len(parts) else None,
             self._importance,
         )

@@ -1,21 +1,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
-from mollikit.engine.run import SharedTask, Task
-from mollikit.estimators.answers import answers
+from numpy.typing import ArrayLike
+
+from mollikit.budgets import Budget, as_budget
+from mollikit.engine.run import Execution, SharedTask
+from mollikit.engine.streams import Key, Rng
+from mollikit.estimate import Estimate
+from mollikit.estimators.answers import answers_of
 from mollikit.estimators.base import Estimator, Held, Setting
 from mollikit.estimators.nested import Nested, NestedTask
 from mollikit.estimators.perturbation import Perturbation
+from mollikit.estimators.several import of_targets
 from mollikit.estimators.tallies import tally_of_points
 from mollikit.estimators.weights import WeightLaws, WeightPerturbation
 from mollikit.kernels import Law
 from mollikit.layout import Layout
 from mollikit.moments import Tally
-from mollikit.oracles import GradientOracle, Resident, Reweightable
+from mollikit.oracles import GradientOracle, Multitarget, Resident, Reweightable
+from mollikit.progress import ProgressCallback
 from mollikit.samplers import Antithetic, Independent, Recentred, Sampler
+from mollikit.targets import Targets
+from mollikit.views import ViewLike
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,80 @@ class Pathwise(Estimator):
     def _whole_groups(self) -> bool:
         return self.weights is None
 
+    @final
+    def estimate_targets(
+        self,
+        oracle: Multitarget,
+        inputs: ArrayLike | Mapping[str, ArrayLike],
+        targets: Targets,
+        *,
+        held: Mapping[str, ArrayLike] | None = None,
+        views: Mapping[str, ViewLike] | None = None,
+        budget: Budget | None = None,
+        rng: Rng = None,
+        executor: Executor | None = None,
+        in_flight: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> list[Estimate]:
+        """Estimate the smoothed gradients of several targets at one input, on the same points.
+
+        Each is what ``estimate(..., held={"target": target})`` gives with the same rng and block, to the
+        model's rounding, and stops for itself as that does; a block costs one forward pass and a backward
+        pass for each target that still runs. ``n_evaluations`` counts points. Each is saved, and gone on with
+        by ``estimate(..., held={"target": target}, resume=estimate)``, by itself; ``provenance["target"]``
+        tells them apart.
+
+        Arguments are those of `estimate`, but for these.
+
+        Parameters
+        ----------
+        oracle : Multitarget
+            The model, with ``values_and_gradients``.
+        targets : sequence of int, or of tuples of int; or Top
+            Elements of the output, such as ``[281, 282]``, or the largest on the clean input, ``Top(5)``.
+        budget : Budget
+            Of each target; the time of a block is shared out among the targets that it served.
+
+        Returns
+        -------
+        list of Estimate
+            In the order of the targets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; if ``held`` holds a target too.
+        Interrupted
+            On Ctrl-C, carrying the targets that were finished (``completed``) and those that were not
+            (``under_way``).
+
+        Examples
+        --------
+        >>> import numpy as np, mollikit as mk
+        >>> class Powers:                            # outputs x^2 and x^3, summed over the coordinates
+        ...     def values_and_gradients(self, points, targets):
+        ...         both = [(points**2, 2 * points), (points**3, 3 * points**2)]
+        ...         return np.stack([both[t][0].sum(-1) for t in targets]), [both[t][1] for t in targets]
+        ...     def value_and_gradient(self, points, target):
+        ...         values, (gradients,) = self.values_and_gradients(points, target[:1])
+        ...         return values[0], gradients
+        >>> square, cube = mk.Pathwise(mk.Gaussian(0.1)).estimate_targets(
+        ...     Powers(), np.array([1.0, 2.0]), [0, 1], budget=mk.Evaluations(4096), rng=0)
+        >>> square.gradient.round(6), cube.gradient.round(2)   # 2 x, and 3 (x^2 + 0.1^2)
+        (array([2., 4.]), array([ 3.03, 12.03]))
+        """
+        return of_targets(
+            self,
+            oracle,
+            inputs,
+            targets,
+            held or {},
+            views or {},
+            as_budget(budget),
+            Key.of(rng),
+            Execution(executor, in_flight, progress),
+        )
+
     def _groups(self) -> Sampler:
         if self.weights is None:
             return self.sampler
@@ -141,16 +225,13 @@ class Pathwise(Estimator):
     def _shares_draws(self) -> bool:
         return self.weights is not None
 
-    def _task(self, setting: Setting, rows: int) -> Task:
-        return PathwiseTask(setting, rows)
-
     def _shared_task(self, settings: Sequence[Setting], rows: int) -> SharedTask:
         setting = settings[0]
         if setting.drawn_on is not None:
             return ResidentTask(settings, rows)
         if setting.weights is not None:
             return NestedTask(settings, setting.weights, rows)
-        return super()._shared_task(settings, rows)
+        return PathwiseTask(settings, rows)
 
 
 @dataclass(frozen=True)
@@ -168,14 +249,22 @@ class ResidentTask:
 
 @dataclass(frozen=True)
 class PathwiseTask:
-    """Draw groups, ask for their gradients in one call, and tally the groups' means."""
+    """Draw groups, ask for their gradients in one call, and tally the groups' means.
 
-    setting: Setting
+    Several settings differ in the held target alone.
+    """
+
+    settings: Sequence[Setting]
     rows: int
 
-    def __call__(self, start: int, stop: int) -> Tally:
-        s, p = self.setting, self.setting.perturbation
+    def __call__(self, numbers: Sequence[int], start: int, stop: int) -> list[Tally]:
+        asked = [self.settings[k] for k in numbers]
+        s, p = asked[0], asked[0].perturbation
         steps = p.steps(s.key.groups(s.sampler, start, stop, p.shape, p.base.dtype, p.view))
         importance = p.weights(steps)
-        values, gradients = answers(s, s.oracle, steps, self.rows)
-        return tally_of_points(s, start, stop, gradients, values, importance)
+        return [
+            tally_of_points(setting, start, stop, gradients, values, importance)
+            for setting, (values, gradients) in zip(
+                asked, answers_of(asked, s.oracle, steps, self.rows), strict=True
+            )
+        ]

@@ -73,6 +73,7 @@ def provenance(
         | {"sha256": _sha256(perturbation.base)},
         "widths": _sha256(perturbation.widths),
         "held": {name: _sha256(values) for name, values in setting.held.items()},
+        "target": setting.held["target"].tolist() if "target" in setting.held else None,
         "views": {name: repr(view) for name, view in setting.views.items()},
         "second_moments": setting.second_moments,
         "drawn_on": None if where is None else f"{where}: the law of the host's points, other bits",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollikit.budgets import Budget
+from mollikit.engine.run import SharedTask, Task, alone
 from mollikit.estimate import Estimate
 from mollikit.estimators.base import Estimator, Held, Setting
 from mollikit.estimators.perturbation import Perturbation
@@ -40,6 +42,14 @@ class FromValues(Estimator):
     @property
     def _whole_groups(self) -> bool:
         return False
+
+    @abstractmethod
+    def _task(self, setting: Setting, rows: int) -> Task:
+        """Make the pure function from a range of groups to their tally, with ``rows`` rows in each call."""
+
+    def _shared_task(self, settings: Sequence[Setting], rows: int) -> SharedTask:
+        (setting,) = settings  # rows of a batch have nothing to share
+        return alone(self._task(setting, rows))
 
     @abstractmethod
     def _fewest(self, dimension: int) -> tuple[int, str]:
