@@ -73,7 +73,7 @@ def check_target(target: Any) -> None:
 
 
 def read_targets(targets: Any, held: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Read several targets of one output: integers (K,), or (K, n_axes).
+    """Read several targets of one output: integers (K,), or (K, n_axes) of more axes than one.
 
     Raises
     ------
@@ -102,7 +102,8 @@ def read_targets(targets: Any, held: Mapping[str, Any]) -> NDArray[np.int64]:
             if not lengths
             else f"targets={targets!r} have different numbers of indices, and are of one output"
         )
-    return np.array([np.asarray(target, np.int64) for target in targets])
+    array = np.array([np.asarray(target, np.int64) for target in targets])
+    return array[:, 0] if array.shape[1:] == (1,) else array
 
 
 def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int64]:

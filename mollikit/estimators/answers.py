@@ -65,7 +65,7 @@ def answers_of(settings: Sequence[Setting], oracle: Any, steps: NDArray[Any], ro
 
 
 def by_points(settings: Sequence[Setting]) -> list[list[Setting]]:
-    """Settings in their order, those that differ in the held target alone together: their points are the same."""
+    """Settings in their order, those that differ in the held target alone, at the same points, together."""
     return [list(alike) for _, alike in groupby(settings, key=lambda setting: id(setting.perturbation))]
 
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mollikit.oracles import Anchored, Array, GradientOracle, Reweightable, named
+from mollikit.oracles import Anchored, Array, GradientOracle, Multitarget, Reweightable, named
 
 
 @runtime_checkable
@@ -63,6 +63,15 @@ class PerSample(ABC):
         """Values (m,), or None, and attributions of the m points."""
         values, gradients = self.oracle.value_and_gradient(points, **held)
         return values, self._attributions(points, gradients)
+
+    def values_and_gradients(
+        self, points: Any, targets: Any, **held: Array
+    ) -> tuple[Array | None, Sequence[Any]]:
+        """Values (K, m), or None, and attributions to the m points of each of K targets."""
+        if not isinstance(self.oracle, Multitarget):
+            raise TypeError(f"{named(self.oracle)} has no values_and_gradients(points, targets)")
+        values, gradients = self.oracle.values_and_gradients(points, targets, **held)
+        return values, [self._attributions(points, each) for each in gradients]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +12,14 @@ from mollikit.budgets import Budget, as_budget
 from mollikit.engine.run import Execution, Plan, run
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
-from mollikit.estimators.answers import answers
+from mollikit.estimators.answers import answers_of
 from mollikit.estimators.base import Setting
 from mollikit.estimators.pathwise import Pathwise
 from mollikit.estimators.provenance import provenance
 from mollikit.estimators.tallies import Grouped, grouped, tally_of_groups
 from mollikit.interruption import Interrupted
 from mollikit.moments import Moments, Tally
-from mollikit.oracles import GradientOracle
+from mollikit.oracles import GradientOracle, Multitarget
 from mollikit.pointsets import Normals, Uniforms
 from mollikit.progress import ProgressCallback
 from mollikit.views import ViewLike
@@ -98,6 +98,7 @@ class PairedTask:
     first: Setting
     second: Setting
     rows: int
+    one_pass: bool
 
     def __call__(self, start: int, stop: int) -> PairedTally:
         sides = (self.first, self.second)
@@ -106,7 +107,9 @@ class PairedTask:
         views = {side.perturbation.view for side in sides}
         view = Normals if Normals in views else Uniforms
         dtype = np.result_type(*(side.perturbation.base.dtype for side in sides))
-        a, b = (self._groups(side, start, stop, view, dtype) for side in sides)
+        # One forward pass serves two targets at the same points.
+        asked = [list(sides)] if self.one_pass else [[side] for side in sides]
+        a, b = (block for alike in asked for block in self._groups(alike, start, stop, view, dtype))
         both = a.averages is not None and b.averages is not None
         apart = tally_of_groups(
             self.first,
@@ -121,17 +124,17 @@ class PairedTask:
 
     def _groups(
         self,
-        side: Setting,
+        alike: Sequence[Setting],
         start: int,
         stop: int,
         view: type[Normals] | type[Uniforms],
         dtype: np.dtype[Any],
-    ) -> Grouped:
-        p = side.perturbation
-        steps = p.steps(side.key.groups(side.sampler, start, stop, p.shape, dtype, view))
+    ) -> list[Grouped]:
+        s, p = alike[0], alike[0].perturbation
+        steps = p.steps(s.key.groups(s.sampler, start, stop, p.shape, dtype, view))
         importance = p.weights(steps)
-        values, gradients = answers(side, side.oracle, steps, self.rows)
-        return grouped(side, start, stop, gradients, values, importance)
+        found = answers_of(alike, s.oracle, steps, self.rows)
+        return [grouped(s, start, stop, gradients, values, importance) for values, gradients in found]
 
 
 def difference(
@@ -151,6 +154,8 @@ def difference(
     Two kernels, two models, two targets, two inputs or two samplers: group k of the one is drawn from the
     same random numbers as group k of the other, and the error bar is that of the groups' differences. Where
     the sides are alike, most of their errors cancel: ``correlation`` and ``variance_factor`` say how much.
+    Sides of the same estimator, oracle and inputs, which differ in the held ``target``, share each forward
+    pass, where the oracle is `Multitarget`.
 
     Parameters
     ----------
@@ -213,13 +218,13 @@ def difference(
     shapes = [[(leaf.name, leaf.shape) for leaf in side.perturbation.layout.leaves] for side in (a, b)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"the inputs differ in form, {shapes[0]} and {shapes[1]}, and have no difference")
-    execution = Execution(executor, in_flight, progress)
+    execution, one_pass = Execution(executor, in_flight, progress), _one_pass(first, second, a, b)
     pair = 2 * a.group_size
     budget.check(pair, (views or {}).keys(), max(side.sampler.fewest_groups for side in (a, b)))
     asked = block or first.estimator.block or second.estimator.block
     chosen = first.estimator._block(a, asked, budget)
     outcome = run(
-        PairedTask(a, b, chosen.rows),
+        PairedTask(a, b, chosen.rows, one_pass),
         Plan(pair, chosen.groups, 0, budget.limit(pair)),
         budget,
         execution,
@@ -256,3 +261,12 @@ def difference(
     if outcome.interrupted:
         raise Interrupted(result) from None
     return result
+
+
+def _one_pass(first: Side, second: Side, a: Setting, b: Setting) -> bool:
+    """Whether two sides differ in the held target alone, of an oracle that tells of several at once."""
+    alike = first.estimator is second.estimator and first.inputs is second.inputs and a.oracle is b.oracle
+    same = a.held.keys() == b.held.keys() and all(
+        np.array_equal(values, b.held[name]) for name, values in a.held.items() if name != "target"
+    )
+    return alike and same and "target" in a.held and isinstance(a.oracle, Multitarget)

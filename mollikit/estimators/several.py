@@ -47,8 +47,8 @@ def of_targets(
     if not isinstance(oracle, Multitarget):
         raise TypeError(
             f"{type(oracle).__name__} has no values_and_gradients(points, targets), by which one forward "
-            "pass serves several targets: give it one (mollikit.Multitarget), or estimate each by itself with "
-            'held={"target": ...}; the same rng gives the same points'
+            "pass serves several targets: give it one (mollikit.Multitarget), or estimate each by itself, "
+            'with held={"target": ...}; the same rng gives the same points'
         )
     each = _resolved(oracle, inputs, targets, held)
     first = estimator._setting(oracle, inputs, {**held, "target": each[0]}, views, budget, key)

@@ -56,6 +56,9 @@ class Renamed:
     def value_and_gradient(self, points, **held):
         return self.oracle.value_and_gradient(points, **held)
 
+    def values_and_gradients(self, points, targets, **held):
+        return self.oracle.values_and_gradients(points, targets, **held)
+
     def anchored(self, inputs, **held):
         return Renamed(self.oracle.anchored(inputs, **held), self.names, self.orders)
 

@@ -49,3 +49,21 @@ def test_another_seed_and_another_mode_differ(net, mode):
     others = [reference(net, mode, rng=6), *(reference(net, other) for other in MODES if other != mode)]
     for other in others:
         assert np.abs(other.gradient - expected.gradient).max() > 1e-3 * scale
+
+
+@pytest.mark.parametrize("mode", ["inputs", "both"])
+@pytest.mark.parametrize("framework", [name for name in FRAMEWORKS if name != "numpy"])
+def test_several_targets_get_what_each_gets_alone(framework, mode):
+    """One forward pass, and in the order of the targets what the framework gives each, to rounding."""
+    pytest.importorskip(NEEDS[framework])
+    net, oracle, targets = "mlp", FRAMEWORKS[framework]("mlp"), [2, 0, 2]
+    x = np.random.default_rng(2).standard_normal(SHAPES[net]).astype(np.float32)
+    smooth = mk.Pathwise(**MODES[mode], block=32)
+    together = smooth.estimate_targets(oracle, x, targets, budget=mk.Evaluations(64), rng=5)
+    for target, got in zip(targets, together, strict=True):
+        alone = smooth.estimate(oracle, x, held={"target": target}, budget=mk.Evaluations(64), rng=5)
+        scale = np.abs(alone.gradient).max()
+        np.testing.assert_allclose(got.gradient, alone.gradient, rtol=0, atol=1e-6 * scale)
+        np.testing.assert_allclose(got.standard_error, alone.standard_error, rtol=1e-5, atol=1e-6 * scale)
+        np.testing.assert_allclose(got.output.value, alone.output.value, rtol=1e-5)
+    assert np.abs(together[0].gradient - together[1].gradient).max() > 0.1 * scale

@@ -293,3 +293,23 @@ def test_points_are_drawn_on_the_host_where_the_model_is():
     assert TorchOracle(nets.mlp(), target=0).lives_on is None
     assert oracle(nets.mlp(), target=0).lives_on == "cpu"
     assert oracle(nets.mlp(), target=0).describe()["resident"] is True
+
+
+@pytest.mark.parametrize("weights", [None, mk.Gaussian(mk.OfMagnitude(0.2))], ids=["inputs", "both"])
+def test_several_targets_share_a_forward_pass_where_the_model_lives(weights):
+    smooth = mk.Pathwise(mk.Gaussian(0.3), weights=weights)
+    module = nets.mlp()
+    passes = []
+    module.register_forward_hook(lambda *_: passes.append(1))
+    oracle, x = TorchOracle(module, resident=True), np.linspace(-1, 1, 6).astype(np.float32)
+    budget = mk.Evaluations(64)
+    together = smooth.estimate_targets(oracle, x, [2, 0, 2], budget=budget, rng=0)
+    shared = len(passes)
+    passes.clear()
+    for target, got in zip([2, 0, 2], together, strict=True):
+        alone = smooth.estimate(oracle, x, held={"target": target}, budget=budget, rng=0)
+        assert np.array_equal(got.gradient, alone.gradient)
+        assert np.array_equal(got.standard_error, alone.standard_error)
+        assert got.output.value == alone.output.value
+    assert len(passes) == 3 * shared > 0
+    assert "other bits" in together[0].provenance["drawn_on"]
