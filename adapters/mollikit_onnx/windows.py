@@ -102,7 +102,7 @@ class Windows:
         depthwise = group > 1 and weight.shape is not None and weight.shape[:2] == (group, 1)
         # Of the ways to do a strided depthwise one, onnxruntime runs the spread several times faster.
         widened = self._convolved if flat or depthwise else self._transposed
-        return self._cut(widened(g, weight, x, group), g, x).shaped(x.shape)
+        return widened(g, weight, x, group).shaped(x.shape)
 
     def _convolved(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
         """Convolve with the flipped kernel, after zeros were put between the elements of g for a stride."""
@@ -114,10 +114,13 @@ class Windows:
             if known:
                 end.append(n - (m - 1) * stride - 1 - first + reach - 1)
             else:
-                end.append(reach - 1 - (pad if stride == 1 else 0))
+                end.append(reach - 1 - pad)
         if any(stride > 1 for stride in self.strides):
             one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *(1 for _ in self.kernel)])
-            g = g.op("ConvTranspose", one, group=group, strides=self.strides, output_padding=extra)
+            # Of what the strides may have left over, as much as the input has.
+            kept = [b + e - r + 1 for b, e, r in zip(self.begin, self.end, self.reach, strict=True)]
+            spread = g.op("ConvTranspose", one, group=group, strides=self.strides, output_padding=extra)
+            g = self._cut(spread, g, x, kept)
         if min(begin + end) < 0:
             # A pad beyond the kernel's reach makes outputs that see nothing of the input.
             stops = [min(pad, 0) or _LAST for pad in end]
@@ -139,7 +142,7 @@ class Windows:
             beyond = n + first - (m - 1) * stride - reach if known else stride - 1
             end.append(max(-beyond, 0))
             extra.append(max(beyond, 0))
-        return g.op(
+        widened = g.op(
             "ConvTranspose",
             weight,
             group=group,
@@ -148,6 +151,7 @@ class Windows:
             pads=[*self.begin, *end],
             output_padding=extra,
         )
+        return self._cut(widened, g, x, [0] * len(end))
 
     def _axes(self, g: Tensor, x: Tensor, begin: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """Sizes of x and g, stride, reach, the pad given and the end pad, axis by axis."""
@@ -156,8 +160,8 @@ class Windows:
             _spatial(x, rank), _spatial(g, rank), self.strides, self.reach, begin, self.end, strict=True
         )
 
-    def _cut(self, widened: Tensor, g: Tensor, x: Tensor) -> Tensor:
-        """Cut the axes to the input's sizes where these were not known beforehand."""
+    def _cut(self, widened: Tensor, g: Tensor, x: Tensor, more: Sequence[int]) -> Tensor:
+        """Cut the axes to the input's sizes, and more, where these were not known beforehand."""
         rank = len(self.kernel)
         sizes = zip(_spatial(x, rank), _spatial(g, rank), strict=True)
         axes = [
@@ -165,7 +169,8 @@ class Windows:
         ]
         if not axes or all(stride == 1 for stride in self.strides):
             return widened
-        return widened.op("Slice", [0] * len(axes), x.dims().op("Gather", axes), axes)
+        stops = x.dims().op("Gather", axes).op("Add", [more[axis - 2] for axis in axes])
+        return widened.op("Slice", [0] * len(axes), stops, axes)
 
     def weight_gradient(self, g: Tensor, x: Tensor, weight: Tensor, group: int) -> Tensor:
         """Cotangent of the weights: a convolution of the input with g, batch and channels exchanged."""

@@ -306,12 +306,24 @@ def test_opset_that_cannot_be_converted() -> None:
         vjp(model, ["x"], ["y"])
 
 
-@pytest.mark.parametrize("bounds", [(0, 6), (-1, 1), (0.1, 1e30), (-3e38, 2e-38)])
-def test_masks_are_exact_up_to_the_next_number(bounds: tuple[float, float]) -> None:
+BEHIND = {  # by itself, in as many channels as a block holds, and between convolutions, in onnxruntime's layout
+    "alone": "m (float[N] x) => (float[N] y) { y = Clip(x, a, b) }",
+    "channels": "m (float[N,16,1,1] x) => (float[N,16,1,1] y) { y = Clip(x, a, b) }",
+    "convolutions": "m (float[N,16,1,1] x) => (float[N,16,1,1] y) "
+    "{ c = Conv(x, one)  d = Clip(c, a, b)  y = Conv(d, one) }",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(
+    "bounds", [(0, 6), (0, 4), (0, 1), (0, 0.3), (0, 1e-20), (0, 3e38), (-1, 1), (0.1, 1e30), (-3e38, 2e-38)]
+)
+def test_masks_are_exact_up_to_the_next_number(bounds: tuple[float, float], behind: str) -> None:
     model = with_initializer(
-        "m (float[N] x) => (float[N] y) { y = Clip(x, a, b) }",
+        BEHIND[behind],
         a=np.float32(bounds[0]),
         b=np.float32(bounds[1]),
+        one=np.eye(16, dtype=np.float32)[:, :, None, None],
     )
     low, high = np.array(bounds, np.float32)
     inner, outer = (
@@ -320,9 +332,19 @@ def test_masks_are_exact_up_to_the_next_number(bounds: tuple[float, float]) -> N
     if low == 0:
         # Subnormal numbers are those that the mask at 0 counts as the kink.
         inner[0] = np.finfo(np.float32).tiny
-    feeds = {"x": np.array([low, high, *outer, *inner], np.float32), "y.cotangent": np.ones(6, np.float32)}
+    shape = (6,) if behind == "alone" else (6, 16, 1, 1)
+    points = np.array([low, high, *outer, *inner], np.float32).reshape(6, *(1 for _ in shape[1:]))
+    feeds = {"x": np.tile(points, (1, *shape[1:])), "y.cotangent": np.ones(shape, np.float32)}
     (got,) = run_onnxruntime(pruned(vjp(model, ["x"], ["y"]), ["x.gradient"]), feeds)
-    np.testing.assert_array_equal(got, [0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(got.reshape(6, -1).T, np.tile([0, 0, 0, 0, 1, 1], (got.size // 6, 1)))
+
+
+@pytest.mark.parametrize("bounds", [(0, np.inf), (-np.inf, 6), (-np.inf, np.inf)])
+def test_an_infinite_bound_stops_nothing(bounds: tuple[float, float]) -> None:
+    model = with_initializer(BEHIND["alone"], a=np.float32(bounds[0]), b=np.float32(bounds[1]))
+    feeds = {"x": np.array([-1, 1, 7], np.float32), "y.cotangent": np.ones(3, np.float32)}
+    (got,) = run_onnxruntime(pruned(vjp(model, ["x"], ["y"]), ["x.gradient"]), feeds)
+    np.testing.assert_array_equal(got, [bounds[0] < -1, 1, bounds[1] > 7])
 
 
 def test_a_subnormal_distance_from_the_kink_counts_as_the_kink() -> None:

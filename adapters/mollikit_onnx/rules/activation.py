@@ -5,7 +5,7 @@ from functools import reduce
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.masks import above, below, one_minus
+from mollikit_onnx.rules.masks import above, below, between, one_minus
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]
@@ -29,12 +29,17 @@ def clip(node: Node, g: Tensor) -> Sent:
     """dy/dx is 1 strictly between the bounds, else 0; a bound has the cotangents of what it stopped."""
     x, y = node.x, node.y
     low, high = node.input(1), node.input(2)
+    ends = [None if b is None or b.value is None else float(b.value.reshape(-1)[0]) for b in (low, high)]
     inside = []
-    for bound, mask, comparison in ((low, above, "Greater"), (high, below, "Less")):
-        if bound is not None and bound.value is not None:
-            inside.append(mask(y, float(bound.value.reshape(-1)[0])))
-        elif bound is not None:
-            inside.append(y.op(comparison, bound).op("Cast", to=g.dtype))
+    if ends[0] == 0 and ends[1] is not None and math.isfinite(ends[1]):
+        inside.append(between(y, ends[1]))
+    else:
+        sides = ((low, above, "Greater"), (high, below, "Less"))
+        for (bound, mask, comparison), end in zip(sides, ends, strict=True):
+            if end is not None and math.isfinite(end):
+                inside.append(mask(y, end))
+            elif end is None and bound is not None:
+                inside.append(y.op(comparison, bound).op("Cast", to=g.dtype))
     # The product of the masks first: it can be made in the layout of y, whatever that of g.
     sent: Sent = [g * reduce(lambda a, b: a * b, inside) if inside else g]
     for bound, beyond in ((low, "LessOrEqual"), (high, "GreaterOrEqual")):
@@ -111,17 +116,15 @@ def softplus(node: Node, g: Tensor) -> Sent:
 @rule("HardSigmoid")
 def hard_sigmoid(node: Node, g: Tensor) -> Sent:
     """dy/dx is alpha where 0 < y < 1, else 0."""
-    inside = above(node.y, 0.0) * below(node.y, 1.0)
-    return [g * (inside * node.attribute("alpha"))]
+    return [g * (between(node.y, 1.0) * node.attribute("alpha"))]
 
 
 @rule("HardSwish")
 def hard_swish(node: Node, g: Tensor) -> Sent:
     """Y = x s(x) with s(x) = clip(x / 6 + 1/2, 0, 1)."""
     gate = node.x.op("HardSigmoid", alpha=1 / 6, beta=0.5)
-    inside = above(gate, 0.0) * below(gate, 1.0)
     # A sixth of the mask, by an operator of which masks.py tells.
-    slope = inside.op("HardSigmoid", alpha=1 / 6, beta=0.0)
+    slope = between(gate, 1.0).op("HardSigmoid", alpha=1 / 6, beta=0.0)
     return [g * (gate + node.x * slope)]
 
 
