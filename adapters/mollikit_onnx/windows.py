@@ -21,6 +21,8 @@ class Windows:
     ----------
     kernel, strides, dilations, begin, end : tuple of int
         One number for each spatial axis; ``begin`` and ``end`` are the pads.
+    ceil : bool
+        Whether the last window may reach beyond the pads.
     """
 
     kernel: tuple[int, ...]
@@ -28,6 +30,7 @@ class Windows:
     dilations: tuple[int, ...]
     begin: tuple[int, ...]
     end: tuple[int, ...]
+    ceil: bool = False
 
     @classmethod
     def written(cls, node: Node) -> Windows:
@@ -41,7 +44,8 @@ class Windows:
         strides = node.attribute("strides") or [1] * rank
         dilations = node.attribute("dilations") or [1] * rank
         pads = node.attribute("pads") or [0] * (2 * rank)
-        return cls(kernel, tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:]))
+        begin, end = tuple(pads[:rank]), tuple(pads[rank:])
+        return cls(kernel, tuple(strides), tuple(dilations), begin, end, bool(node.attribute("ceil_mode")))
 
     @classmethod
     def of(cls, node: Node) -> Windows:
@@ -114,20 +118,25 @@ class Windows:
             if known:
                 end.append(n - (m - 1) * stride - 1 - first + reach - 1)
             else:
-                end.append(reach - 1 - pad)
+                end.append(reach - 1 - (0 if self.ceil and stride > 1 else pad))
         if any(stride > 1 for stride in self.strides):
             one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *(1 for _ in self.kernel)])
             # Of what the strides may have left over, as much as the input has.
             kept = [b + e - r + 1 for b, e, r in zip(self.begin, self.end, self.reach, strict=True)]
             spread = g.op("ConvTranspose", one, group=group, strides=self.strides, output_padding=extra)
-            g = self._cut(spread, g, x, kept)
+            spread = spread if self.ceil else self._cut(spread, g, x, kept)
+        else:
+            spread = g
         if min(begin + end) < 0:
             # A pad beyond the kernel's reach makes outputs that see nothing of the input.
             stops = [min(pad, 0) or _LAST for pad in end]
-            g = g.op("Slice", [max(-pad, 0) for pad in begin], stops, list(range(2, 2 + len(begin))))
+            spread = spread.op(
+                "Slice", [max(-pad, 0) for pad in begin], stops, list(range(2, 2 + len(begin)))
+            )
             begin, end = [max(pad, 0) for pad in begin], [max(pad, 0) for pad in end]
         flipped = self._flipped(_swapped(weight, group))
-        return g.op("Conv", flipped, group=group, dilations=self.dilations, pads=[*begin, *end])
+        back = spread.op("Conv", flipped, group=group, dilations=self.dilations, pads=[*begin, *end])
+        return self._cut(back, g, x, [0] * len(begin)) if self.ceil else back
 
     def _flipped(self, weight: Tensor) -> Tensor:
         axes = [axis for axis, size in enumerate(self.kernel, start=2) if size > 1]

@@ -306,7 +306,8 @@ def test_opset_that_cannot_be_converted() -> None:
         vjp(model, ["x"], ["y"])
 
 
-BEHIND = {  # by itself, in as many channels as a block holds, and between convolutions, in onnxruntime's layout
+# By itself, in as many channels as a block holds, and between convolutions, in onnxruntime's blocked layout.
+BEHIND = {
     "alone": "m (float[N] x) => (float[N] y) { y = Clip(x, a, b) }",
     "channels": "m (float[N,16,1,1] x) => (float[N,16,1,1] y) { y = Clip(x, a, b) }",
     "convolutions": "m (float[N,16,1,1] x) => (float[N,16,1,1] y) "

@@ -174,5 +174,7 @@ def test_onnxruntime_folds_what_depends_on_weights_alone(network, tmp_path) -> N
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(gradient.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    left = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    # Those of the masks work on activations.
+    left = {n.op_type for n in nodes if n.op_type != "BatchNormalization" or "relu6" not in n.name}
     assert not left & {"Transpose", "Slice", "Sqrt", "Div", "Pad", "BatchNormalization", "ReduceSum"}
