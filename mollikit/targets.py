@@ -63,12 +63,8 @@ def check_target(target: Any) -> None:
     ValueError
         An index is negative.
     """
-    if target is None or callable(target) or (isinstance(target, str) and target == "top"):
-        return
-    index = target if isinstance(target, tuple) else (target,)
-    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) for k in index):
-        raise TypeError(f"target is an int, a tuple of ints, a function, 'top' or None, and got {target!r}")
-    if any(k < 0 for k in index):
+    check_kind(target)
+    if any(isinstance(k, int | np.integer) and k < 0 for k in _index(target)):
         raise ValueError(f"target {target!r} is out of range: elements are counted from 0")
 
 
@@ -106,7 +102,31 @@ def read_targets(targets: Any, held: Mapping[str, Any]) -> NDArray[np.int64]:
     return array[:, 0] if array.shape[1:] == (1,) else array
 
 
-def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int64]:
+def check_kind(target: Any, *, functions: bool = True) -> None:
+    """Raise TypeError where a target is neither made of integers nor "top", None or a function."""
+    if target is None or (functions and callable(target)) or (isinstance(target, str) and target == "top"):
+        return
+    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) for k in _index(target)):
+        raise TypeError(f"target is {_kinds(functions)}, 'top' or None, and got {target!r}")
+
+
+def _index(target: Any) -> tuple[Any, ...]:
+    return target if isinstance(target, tuple) else (target,)
+
+
+def _kinds(functions: bool) -> str:
+    return "an int, a tuple of ints, a function" if functions else "an int, a tuple of ints"
+
+
+def coordinates(
+    target: Any,
+    by_row: Any,
+    rows: int,
+    row: Row,
+    *,
+    output: str = "the output",
+    functions: bool = True,
+) -> NDArray[np.int64]:
     """Coordinates of the explained element in the output: of each row's own target, or of the fixed one.
 
     Parameters
@@ -119,6 +139,10 @@ def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int
         The number m of rows.
     row : sequence of int or None
         The output's shape behind the batch axis; an open axis is not checked.
+    output : str
+        What errors call it.
+    functions : bool
+        Whether the oracle takes functions as targets, for what errors propose.
 
     Returns
     -------
@@ -149,6 +173,7 @@ def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int
             expected = f"({rows},)" if len(row) == 1 else f"({rows}, {len(row)})"
             raise ValueError(f"held 'target' takes the shape {expected} and got {targets.shape}")
         where[:, 1:] = targets.reshape(rows, len(row))
+        check_range(where[:, 1:], row, output)
     elif target == "top":
         raise ValueError(
             "target='top' is resolved on the clean input: call oracle.anchored(inputs) and use what it "
@@ -157,19 +182,19 @@ def coordinates(target: Any, by_row: Any, rows: int, row: Row) -> NDArray[np.int
     elif target is None:
         if any(size != 1 for size in row):
             raise ValueError(
-                f"the output has {sizes(row)} elements a row: choose one by target= (an int, a tuple of "
-                "ints, a function, or 'top'), or hold a target for each row"
+                f"{output} has {sizes(row)} elements a row: choose one by target= ({_kinds(functions)}, or "
+                "'top'), or hold a target for each row"
             )
         where[:, 1:] = 0
     else:
-        fixed = target if isinstance(target, tuple) else (target,)
+        fixed = _index(target)
         if len(fixed) != len(row):
             raise ValueError(
-                f"target {target!r} has {len(fixed)} indices, and a row of the output has {len(row)} axes "
+                f"target {target!r} has {len(fixed)} indices, and a row of {output} has {len(row)} axes "
                 f"({sizes(row)})"
             )
+        check_range(np.array([fixed]), row, output)
         where[:, 1:] = fixed
-    check_range(where[:, 1:], row)
     return where
 
 
@@ -183,14 +208,14 @@ def index(target: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.atleast_1d(target))
 
 
-def check_range(index: NDArray[np.int64], row: Row) -> None:
+def check_range(index: NDArray[np.int64], row: Row, output: str = "the output") -> None:
     """Raise ValueError where indices (m, n_axes) are not inside a row of the output."""
     ends = np.array([np.iinfo(np.int64).max if size is None else size for size in row], np.int64)
     wrong = (index < 0) | (index >= ends)
     if wrong.any():
         culprit = index[wrong.any(axis=1)][0].tolist()
         raise ValueError(
-            f"target {culprit[0] if len(culprit) == 1 else tuple(culprit)} is out of range: the output has "
+            f"target {culprit[0] if len(culprit) == 1 else tuple(culprit)} is out of range: {output} has "
             f"{sizes(row)} {'classes' if len(row) == 1 else 'elements a row'}, counted from 0"
         )
 
