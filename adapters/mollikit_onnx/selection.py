@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.signature import Port
 
 # Input and output that the gradient graph gains: coordinates in the explained output, (m, rank) and
@@ -34,39 +34,33 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
     model.CopyFrom(gradient_model)
     graph = model.graph
     cotangent = f"{output.name}.cotangent"
-    (taken,) = [info for info in graph.input if info.name == cotangent]
-    element = taken.type.tensor_type.elem_type
-    graph.input.remove(taken)
-    graph.value_info.append(taken)  # its shape goes on to be known
+    (replaced,) = [info for info in graph.input if info.name == cotangent]
+    graph.input.remove(replaced)
+    graph.value_info.append(replaced)  # its shape goes on to be known
     assert output.shape is not None
-    rank = len(output.shape)
-    graph.input.append(helper.make_tensor_value_info(COORDINATES, TensorProto.INT64, [None, rank]))
-    graph.output.append(helper.make_tensor_value_info(SELECTED, element, [None]))
+    where = helper.make_tensor_value_info(COORDINATES, TensorProto.INT64, [None, len(output.shape)])
+    dtype = replaced.type.tensor_type.elem_type
+    graph.input.append(where)
+    graph.output.append(helper.make_tensor_value_info(SELECTED, dtype, [None]))
 
-    name = "mollikit.{}".format
-    zero, one = (helper.make_tensor(name(value), element, [1], [value]) for value in (0.0, 1.0))
-    first, second = (numpy_helper.from_array(np.array([k]), name(f"axis{k}")) for k in (0, 1))
-    graph.initializer.extend([first, second])
-    nodes = [
-        helper.make_node("Shape", [COORDINATES], [name("coordinates.shape")]),
-        helper.make_node("Slice", [name("coordinates.shape"), first.name, second.name], [name("rows")]),
-    ]
+    taken = {weight.name for weight in graph.initializer} | {x for node in graph.node for x in node.output}
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    builder = GraphBuilder(opsets, {COORDINATES: where.type, output.name: replaced.type}, {}, taken)
+    builder.scope = "mollikit"
+    coordinates = builder.tensor(COORDINATES)
+    rows = coordinates.dims(0, 1)
     if None in output.shape[1:]:
-        nodes.append(helper.make_node("Shape", [output.name], [name("output.shape")]))
+        shape = builder.tensor(output.name).dims()
         place = 1 + next(k for k, node in enumerate(graph.node) if output.name in node.output)
     else:
         # A shape known beforehand spares the gradient the last layer's forward pass.
-        row = numpy_helper.from_array(np.array(output.shape[1:], np.int64), name("row.shape"))
-        graph.initializer.append(row)
-        nodes.append(helper.make_node("Concat", [name("rows"), row.name], [name("output.shape")], axis=0))
-        place = 0
-    nodes += [
-        helper.make_node("ConstantOfShape", [name("rows")], [name("ones")], value=one),
-        helper.make_node("ConstantOfShape", [name("output.shape")], [name("zeros")], value=zero),
-        helper.make_node("ScatterND", [name("zeros"), COORDINATES, name("ones")], [cotangent]),
-    ]
-    ordered = [*graph.node[:place], *nodes, *graph.node[place:]]
+        shape, place = rows.op("Concat", list(output.shape[1:]), axis=0), 0
+    zero, one = (builder.scalar(value, dtype) for value in (0.0, 1.0))
+    zero.op("Expand", shape).op("ScatterND", coordinates, one.op("Expand", rows))
+    builder.nodes[-1].output[0] = cotangent
+    selection = helper.make_node("GatherND", [output.name, COORDINATES], [SELECTED])
+    nodes = [*graph.node[:place], *builder.nodes, *graph.node[place:], selection]
     del graph.node[:]
-    graph.node.extend(ordered)
-    graph.node.append(helper.make_node("GatherND", [output.name, COORDINATES], [SELECTED]))
+    graph.node.extend(nodes)
+    graph.initializer.extend(builder.constant_protos({name for node in builder.nodes for name in node.input}))
     return model
