@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from mollikit_onnx.tensor import Tensor
 
+# What a rule returns: a cotangent, or None, for each input of the node.
+Sent: TypeAlias = "list[Tensor | None]"
 # (node, *cotangents of its outputs) -> a cotangent, or None, for each of its inputs.
 Rule = Callable[..., "Sequence[Tensor | None]"]
 # node -> its outputs, made of other operators; None for one that cannot be made.

@@ -10,7 +10,7 @@ constant_by_law(
 )
 constant_by_law("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Xor")
 constant_by_law("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor")
-constant_by_law("ConvInteger", "ImageDecoder", "MatMulInteger", "NonMaxSuppression", "TfIdfVectorizer")
+constant_by_law("ImageDecoder", "NonMaxSuppression", "TfIdfVectorizer")
 constant_by_law("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit")
 constant_by_law("BlackmanWindow", "HammingWindow", "HannWindow")
 # Values that depend on the shape or type of the input alone.

@@ -5,11 +5,9 @@ from onnx import TensorProto, helper
 
 from mollikit_onnx.interpolation import Axis, Sampling, from_rows, owners
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
 from mollikit_onnx.windows import Windows
-
-Sent = list[Tensor | None]
 
 
 @rule("DeformConv")

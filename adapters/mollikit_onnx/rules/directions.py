@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from mollikit_onnx.node import Node
+from mollikit_onnx.registry import Sent
 from mollikit_onnx.rules.gates import Activation, activations
 from mollikit_onnx.rules.linear_algebra import long
 from mollikit_onnx.tensor import Dimension, Tensor
 
-Sent = list[Tensor | None]
 # Places of the inputs: x, weights, recurrences, biases, lengths, hidden states, cells, peepholes.
 X, W, R, B, LENGTHS, HIDDEN, CELLS, PEEPHOLES = range(8)
 

@@ -4,10 +4,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import FLOATS, Tensor
-
-Sent = list[Tensor | None]
 
 
 def moved_back(node: Node, g: Tensor) -> Tensor:

@@ -3,10 +3,8 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("NegativeLogLikelihoodLoss")

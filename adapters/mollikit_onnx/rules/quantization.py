@@ -10,13 +10,12 @@ from __future__ import annotations
 from onnx import NodeProto, TensorProto, helper
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.rules.convolution import conv
 from mollikit_onnx.rules.indexing import gather
 from mollikit_onnx.rules.linear_algebra import matmul
 from mollikit_onnx.tensor import Tensor
 
-Sent = list[Tensor | None]
 _RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT4: (-8, 7),
     TensorProto.UINT4: (0, 15),

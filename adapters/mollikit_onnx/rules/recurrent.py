@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import scan
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.rules.directions import Direction, delayed, directions
 from mollikit_onnx.rules.linear_algebra import long
 from mollikit_onnx.tensor import Tensor
 
-Sent = list[Tensor | None]
 _States = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 

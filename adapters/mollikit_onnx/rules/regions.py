@@ -6,11 +6,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.rules.origins import identity_matrix
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("RoiAlign", since=16)

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from mollikit_onnx.interpolation import Axis, Sampling, as_rows, from_rows, owners
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 _OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}
 

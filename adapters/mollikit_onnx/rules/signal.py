@@ -4,10 +4,8 @@ import numpy as np
 from onnx import TensorProto
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("DFT", since=17)

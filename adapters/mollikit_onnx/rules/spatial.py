@@ -4,11 +4,9 @@ import numpy as np
 from onnx import TensorProto
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.rules.origins import identity_matrix
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("SpaceToDepth")

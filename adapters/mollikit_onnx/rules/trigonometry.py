@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("Sin")
