@@ -166,6 +166,11 @@ class GraphBuilder:
             return self.constant(np.array(value, np.int64))
         return self.scalar(value, dtype)
 
+    def joined(self, *sizes: int | Tensor) -> Tensor:
+        """Return an int64 vector made of numbers and vectors of such."""
+        parts = [self.constant(np.array([n], np.int64)) if isinstance(n, int) else n for n in sizes]
+        return self.op("Concat", *parts, axis=0)
+
     def op(self, op_type: str, *inputs: Any, **attributes: Any) -> Tensor:
         """Emit an operator and return its first output; None leaves an optional input out."""
         return self.ops(1, op_type, *inputs, **attributes)[0]

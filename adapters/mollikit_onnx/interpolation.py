@@ -138,10 +138,7 @@ class Sampling:
         count = picture.dims()
 
         def merged(factors: Sequence[Tensor]) -> Tensor:
-            product = reduce(lambda a, b: a * b, factors)
-            return product.op(
-                "Reshape", count.graph.operand([-1], TensorProto.INT64).op("Concat", count, axis=0)
-            )
+            return reduce(lambda a, b: a * b, factors).reshaped(-1, count)
 
         turned = [merged([*weights[:k], slopes[k], *weights[k + 1 :]]) for k in range(rank)]
         return cls(as_rows(pictures), merged([flat]), merged(weights), turned)
@@ -171,9 +168,7 @@ class Sampling:
 
 def as_rows(x: Tensor) -> Tensor:
     """(batch, channels, *places) as (batch * places, channels)."""
-    behind = x.op("Transpose", perm=[0, *range(2, x.rank), 1])
-    minus = x.graph.operand([-1], TensorProto.INT64)
-    return behind.op("Reshape", minus.op("Concat", x.dims(1, 2), axis=0))
+    return x.op("Transpose", perm=[0, *range(2, x.rank), 1]).reshaped(-1, x.dims(1, 2))
 
 
 def from_rows(rows: Tensor, like: Tensor) -> Tensor:
@@ -186,6 +181,4 @@ def from_rows(rows: Tensor, like: Tensor) -> Tensor:
 
 def owners(groups: Tensor, each: Tensor) -> Tensor:
     """0, ..., 0, 1, ..., 1, ...: for each of ``groups`` things its number, ``each`` times."""
-    total = (groups * each).op("Squeeze", [0])
-    numbers = total.graph.scalar(0, TensorProto.INT64).op("Range", total, 1)
-    return numbers.op("Div", each)
+    return (groups * each).counted().op("Div", each)

@@ -99,6 +99,11 @@ class Node:
             value = helper.get_attribute_value(known[name].default_value)
         return value.decode() if isinstance(value, bytes) else value
 
+    def options(self, *names: str) -> dict[str, Any]:
+        """Those of the named attributes that the node has, or its schema by default."""
+        values = {name: self.attribute(name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error of a use of the operator that the rule does not cover."""
         raise UnsupportedOperatorError(self.proto.op_type, self.proto.domain, self.proto.name, reason)

@@ -112,6 +112,15 @@ class Tensor:
     def _shape_node(self, start: int, end: int | None) -> Tensor:
         return self.op("Shape", start=start) if end is None else self.op("Shape", start=start, end=end)
 
+    def counted(self) -> Tensor:
+        """0, 1, ... up to this number, which is a scalar or a vector of one and not among them."""
+        count = self if self.shape == () else self.op("Squeeze", [0])
+        return self.graph.scalar(0, self.dtype).op("Range", count, 1)
+
+    def reshaped(self, *sizes: int | Tensor, **attributes: Any) -> Tensor:
+        """Return this tensor with the shape that numbers and int64 vectors make, joined."""
+        return self.op("Reshape", self.graph.joined(*sizes), **attributes)
+
     def reshaped_like(self, other: Tensor) -> Tensor:
         """Return this tensor with the shape of another of as many elements."""
         if self.shape is not None and self.shape == other.shape and None not in self.shape:

@@ -23,11 +23,11 @@ def cumulative_product(node: Node, g: Tensor) -> Sent:
     before = x.op("CumProd", axis, exclusive=1, reverse=reverse)
     # The axis may be computed: (all sizes before it, its size, all sizes behind it).
     place = (axis.op("Cast", to=TensorProto.INT64) + x.rank).op("Mod", x.rank).op("Reshape", [1])
-    one, sizes = node.graph.operand([1], TensorProto.INT64), x.dims()
+    sizes = x.dims()
     cuts = [sizes.op("Slice", *ends, [0]) for ends in (([0], place), (place + 1, [x.rank]))]
-    ahead, behind = (one.op("Concat", cut, axis=0).op("ReduceProd", keepdims=1) for cut in cuts)
-    shape = node.graph.op("Concat", ahead, sizes.op("Gather", place), behind, axis=0)
-    flat = [t.op("Reshape", shape, allowzero=1).shaped((None, None, None)) for t in (x, g)]
+    ahead, behind = (node.graph.joined(1, cut).op("ReduceProd", keepdims=1) for cut in cuts)
+    shape = (ahead, sizes.op("Gather", place), behind)
+    flat = [t.reshaped(*shape, allowzero=1).shaped((None, None, None)) for t in (x, g)]
 
     def step(states: list[Tensor], slices: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         (after,), (here, cotangent) = states, slices
@@ -35,6 +35,6 @@ def cumulative_product(node: Node, g: Tensor) -> Sent:
             return [cotangent + here * after], [after]
         return [here * (cotangent + after)], [cotangent + after]
 
-    start = g.graph.scalar(0.0, g.dtype).op("Expand", ahead.op("Concat", behind, axis=0))
+    start = g.graph.scalar(0.0, g.dtype).op("Expand", node.graph.joined(ahead, behind))
     _, (sums,) = scan([start.shaped((None, None))], flat, step, backwards=not reverse, axis=1)
     return [before * sums.op("Reshape", sizes, allowzero=1).shaped(x.shape)]

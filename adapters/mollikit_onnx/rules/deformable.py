@@ -23,39 +23,35 @@ def deform_conv(node: Node, g: Tensor) -> Sent:
     taps, channels = kernel[0] * kernel[1], per_group * group // shared
     places = offset.dims(2, 3) * offset.dims(3, 4)
 
-    def shaped(tensor: Tensor, *sizes: int | Tensor) -> Tensor:
-        vectors = [node.graph.operand([n], TensorProto.INT64) if isinstance(n, int) else n for n in sizes]
-        return tensor.op("Reshape", node.graph.op("Concat", *vectors, axis=0))
-
     # A point is (example and offset group, tap, place); it reads the channels of the group.
-    pictures = shaped(x, -1, channels, x.dims(2))
-    moved = shaped(offset, -1, taps, 2, offset.dims(2))
+    pictures = x.reshaped(-1, channels, x.dims(2))
+    moved = offset.reshaped(-1, taps, 2, offset.dims(2))
     axes = [Axis(x.dims(k, k + 1), "zeros", corners=True) for k in (2, 3)]
     read = []
     for k, (axis, start) in enumerate(zip(axes, _starts(node, offset), strict=True)):
         coordinate = moved.op("Gather", node.graph.scalar(k, TensorProto.INT64), axis=2) + start
         read.append(axis.taps(coordinate.op("Reshape", [-1]), "linear"))
     sampling = Sampling.of(pictures, owners(x.dims(0, 1) * shared, places * taps), axes, read)
-    values = shaped(sampling.values(), -1, shared, taps, places, channels)
-    gates = None if mask is None else shaped(mask, -1, shared, taps, places, 1)
+    values = sampling.values().reshaped(-1, shared, taps, places, channels)
+    gates = None if mask is None else mask.reshaped(-1, shared, taps, places, 1)
 
-    by_group = shaped(g, -1, group, outputs // group, places)
+    by_group = g.reshaped(-1, group, outputs // group, places)
     matrix = weight.op("Reshape", [group, outputs // group, per_group * taps])
     sent: Sent = [None] * len(node.inputs)
     if node.wanted[1]:
         gated = values if gates is None else values * gates
-        columns = shaped(gated.op("Transpose", perm=[0, 1, 4, 2, 3]), -1, group, per_group * taps, places)
+        columns = gated.op("Transpose", perm=[0, 1, 4, 2, 3]).reshaped(-1, group, per_group * taps, places)
         product = by_group.op("MatMul", columns.op("Transpose", perm=[0, 1, 3, 2]))
         sent[1] = product.op("ReduceSum", [0], keepdims=0).op("Reshape", list(weight.sizes))
     back = matrix.op("Transpose", perm=[0, 2, 1]).op("MatMul", by_group)
-    back = shaped(back, -1, shared, channels, taps, places).op("Transpose", perm=[0, 1, 3, 4, 2])
+    back = back.reshaped(-1, shared, channels, taps, places).op("Transpose", perm=[0, 1, 3, 4, 2])
     if mask is not None and node.wanted[4]:
         sent[4] = (back * values).op("ReduceSum", [4], keepdims=0).reshaped_like(mask)
     arrived = (back if gates is None else back * gates).op("Reshape", [-1, channels])
     if node.wanted[0]:
         sent[0] = from_rows(sampling.of_rows(arrived), pictures).reshaped_like(x)
     if node.wanted[2]:
-        along = [shaped(du, -1, taps, 1, offset.dims(2)) for du in sampling.of_coordinates(arrived)]
+        along = [du.reshaped(-1, taps, 1, offset.dims(2)) for du in sampling.of_coordinates(arrived)]
         sent[2] = node.graph.op("Concat", *along, axis=2).reshaped_like(offset)
     if len(node.inputs) > 3 and node.wanted[3]:
         sent[3] = g.op("ReduceSum", [0, 2, 3], keepdims=0)
@@ -69,8 +65,7 @@ def _starts(node: Node, offset: Tensor) -> list[Tensor]:
     taps = np.indices(windows.kernel).reshape(2, -1, 1, 1)
     starts = []
     for axis in (0, 1):
-        count = offset.dims(2 + axis, 3 + axis).op("Squeeze", [0])
-        places = node.graph.scalar(0, TensorProto.INT64).op("Range", count, 1) * windows.strides[axis]
+        places = offset.dims(2 + axis, 3 + axis).counted() * windows.strides[axis]
         along = places.op("Cast", to=offset.dtype).op("Unsqueeze", [1 - axis])
         shift = taps[axis] * windows.dilations[axis] - windows.begin[axis]
         starts.append(node.graph.constant(shift.astype(dtype)) + along)

@@ -232,8 +232,7 @@ def _hidden_states(node: Node, x: Tensor, batch_first: bool) -> Tensor:
 
 def _alive(x: Tensor, lengths: Tensor, dtype: int) -> Tensor:
     """1 for the steps of each example and 0 beyond, (time, batch, 1)."""
-    zero, one = (x.graph.scalar(value, TensorProto.INT32) for value in (0, 1))
-    steps = x.graph.op("Range", zero, x.dims(0, 1).op("Squeeze", [0]).op("Cast", to=TensorProto.INT32), one)
+    steps = x.dims(0, 1).op("Cast", to=TensorProto.INT32).counted()
     return steps.op("Unsqueeze", [1]).op("Less", lengths).op("Cast", to=dtype).op("Unsqueeze", [2])
 
 

@@ -36,9 +36,7 @@ def rotary_embedding(node: Node) -> Made:
     flat = x.rank == 3
     wide = x.op("Reshape", [0, 0, -1, size]).op("Transpose", perm=[0, 2, 1, 3]) if flat else x
     if positions.rank == 1 or positions.shape == (1,):
-        count = wide.dims(2, 3).op("Squeeze", [0])
-        zero, one = (node.graph.scalar(k, TensorProto.INT64) for k in (0, 1))
-        rows = (zero.op("Range", count, one) + positions).op("Unsqueeze", [0])
+        rows = (wide.dims(2, 3).counted() + positions).op("Unsqueeze", [0])
     else:
         rows = positions
     cos, sin = (table.op("Gather", rows).op("Unsqueeze", [1]) for table in (cosines, sines))
@@ -78,7 +76,7 @@ def _attended(node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tenso
     scores = query.op("MatMul", key.op("Transpose", perm=[0, 1, 3, 2])) * scale
     if node.attribute("unidirectional", 0):
         rows, columns = scores.dims(2, 3), scores.dims(3, 4)
-        ones = node.graph.scalar(1.0, scores.dtype).op("Expand", rows.op("Concat", columns, axis=0))
+        ones = node.graph.scalar(1.0, scores.dtype).op("Expand", node.graph.joined(rows, columns))
         below = ones.op("Trilu", (columns - rows).op("Squeeze", [0]), upper=0)
         scores = scores.where(
             below.op("Cast", to=TensorProto.BOOL), node.attribute("mask_filter_value", -10000.0)

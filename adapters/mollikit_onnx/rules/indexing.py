@@ -1,30 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import helper
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules.origins import moved_back
 from mollikit_onnx.tensor import FLOATS, Tensor
-
-
-def moved_back(node: Node, g: Tensor) -> Tensor:
-    """Cotangent of the first input of an operator that only moves its elements about.
-
-    The same operator moves the elements' own numbers; g is then added up where they say.
-    """
-    x = node.x
-    count = x.op("Size")
-    numbers = node.graph.op("Range", _integer(node, 0), count, _integer(node, 1))
-    numbers = numbers.op("Reshape", x.dims(), allowzero=1)
-    origin = node.again(numbers).op("Reshape", [-1])
-    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count.op("Unsqueeze", [0]))
-    flat = zeros.op("ScatterElements", origin, g.op("Reshape", [-1]), axis=0, reduction="add")
-    return flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)
-
-
-def _integer(node: Node, value: int) -> Tensor:
-    return node.graph.scalar(value, TensorProto.INT64)
 
 
 @rule("Gather")

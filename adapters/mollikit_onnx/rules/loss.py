@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from onnx import TensorProto
-
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
@@ -33,8 +31,7 @@ def _likelihood(node: Node, x: Tensor, g: Tensor) -> list[Tensor | None]:
     def column(vector: Tensor) -> Tensor:
         return vector.op("Unsqueeze", behind) if behind else vector
 
-    count = x.dims(1, 2).op("Squeeze", [0])
-    classes = count.graph.scalar(0, TensorProto.INT64).op("Range", count, 1).op("Cast", to=target.dtype)
+    classes = x.dims(1, 2).counted().op("Cast", to=target.dtype)
     meant = target.op("Unsqueeze", [1]).op("Equal", column(classes))
     if ignored is not None:
         meant = meant.op("And", target.op("Equal", ignored).op("Not").op("Unsqueeze", [1]))

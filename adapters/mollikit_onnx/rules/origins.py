@@ -18,22 +18,40 @@ def identity_matrix(size: Tensor, dtype: int) -> Tensor:
     return identity if dtype == made else identity.op("Cast", to=dtype)
 
 
+def numbered(x: Tensor) -> Tensor:
+    """The elements' own numbers, 0, 1, ..., in the shape of x."""
+    return x.op("Size").counted().op("Reshape", x.dims(), allowzero=1)
+
+
+def added_up(g: Tensor, origin: Tensor, x: Tensor, *, spare: int = 0) -> Tensor:
+    """Add g up, in the shape of x, where the numbers in origin say; some places more take what has none."""
+    count = x.op("Size").op("Unsqueeze", [0])
+    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count + spare if spare else count)
+    places, parts = (t.op("Reshape", [-1]) for t in (origin, g))
+    flat = zeros.op("ScatterElements", places, parts, axis=0, reduction="add")
+    whole = flat.op("Slice", [0], [-spare]) if spare else flat
+    return whole.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)
+
+
+def moved_back(node: Node, g: Tensor) -> Tensor:
+    """Cotangent of the first input of an operator that only moves its elements about.
+
+    The same operator moves the elements' own numbers; g is then added up where they say.
+    """
+    return added_up(g, node.again(numbered(node.x)), node.x)
+
+
 def returned(node: Node, g: Tensor) -> Tensor:
     """Cotangent of the first input of a float operator that only moves elements, and fills up with zeros.
 
     The operator moves the elements' own numbers, from 1 on: what the runtime makes of its attributes holds.
     """
     x = node.x
-    count = x.op("Size")
-    numbers = node.graph.scalar(0, TensorProto.INT64).op("Range", count, 1)
-    numbers = numbers.op("Reshape", x.dims(), allowzero=1)
+    numbers = numbered(x)
 
     def moved(part: Tensor) -> Tensor:
         return node.again(part.op("Cast", to=x.dtype)).op("Cast", to=TensorProto.INT64)
 
     low, high = moved(numbers.op("Mod", _PART) + 1), moved(numbers.op("Div", _PART))
     # What no element was moved to adds up behind the last one, which is where -1 points.
-    origin = (high * _PART + low - 1).op("Reshape", [-1])
-    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", count.op("Unsqueeze", [0]) + 1)
-    flat = zeros.op("ScatterElements", origin, g.op("Reshape", [-1]), axis=0, reduction="add")
-    return flat.op("Slice", [0], [-1]).op("Reshape", x.dims(), allowzero=1).shaped(x.shape)
+    return added_up(g, high * _PART + low - 1, x, spare=1)

@@ -91,9 +91,7 @@ def _of_floats(node: Node, g: Tensor, op_type: str, zeros: tuple[Tensor | None, 
 def _blocks(node: Node, scale: Tensor) -> NodeProto:
     """The Gather that gives each element along the axis the scale of its block."""
     axis = node.attribute("axis", 1) % node.x.rank
-    count = node.x.dims(axis, axis + 1).op("Squeeze", [0])
-    zero, one = (node.graph.scalar(k, TensorProto.INT64) for k in (0, 1))
-    indices = zero.op("Range", count, one).op("Div", node.attribute("block_size", 0))
+    indices = node.x.dims(axis, axis + 1).counted().op("Div", node.attribute("block_size", 0))
     return helper.make_node("Gather", [scale.name, indices.name], [node.graph.fresh("block")], axis=axis)
 
 

@@ -27,10 +27,6 @@ def _scalar(scale: Tensor | None) -> Tensor | None:
     return scale.op("Squeeze", [0]) if scale is not None and scale.sizes == (1,) else scale
 
 
-def _given(node: Node, *names: str) -> dict[str, object]:
-    return {name: node.attribute(name) for name in names if node.attribute(name) is not None}
-
-
 @expansion("QLinearConv")
 def qlinear_conv(node: Node) -> Made:
     """A convolution; its bias has the scale of the product."""
@@ -38,7 +34,7 @@ def qlinear_conv(node: Node) -> Made:
     bias = node.input(8)
     if bias is not None:
         bias = bias.op("Cast", to=x.dtype) * node.inputs[1] * node.inputs[4]
-    options = _given(node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    options = node.options("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     return _closed(node, node.graph.op("Conv", x, weight, bias, **options), 6)
 
 
@@ -58,7 +54,7 @@ def qlinear_arithmetic(node: Node) -> Made:
 def qlinear_activation(node: Node) -> Made:
     """An activation."""
     kind = node.proto.op_type.removeprefix("QLinear")
-    return _closed(node, _opened(node, 0).op(kind, **_given(node, "alpha")), 3)
+    return _closed(node, _opened(node, 0).op(kind, **node.options("alpha")), 3)
 
 
 @fused("QLinearSoftmax")
@@ -75,7 +71,7 @@ def qlinear_average_pool(node: Node) -> Made:
     """An average over windows or over everything."""
     if node.attribute("channels_last", 0):
         node.refuse("channels_last is not covered")
-    options = _given(node, "auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+    options = node.options("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
     return _closed(node, _opened(node, 0).op(node.proto.op_type.removeprefix("QLinear"), **options), 3)
 
 

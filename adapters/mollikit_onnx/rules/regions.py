@@ -21,13 +21,13 @@ def roi_align(node: Node, g: Tensor) -> Sent:
         node.refuse("mode max is not covered, only avg")
     x, owner = node.x, node.inputs[2]
     rows, columns = _bins(node, by_rows=True), _bins(node, by_rows=False)
-    pictures = node.graph.scalar(0, TensorProto.INT64).op("Range", x.dims(0, 1).op("Squeeze", [0]), 1)
-    owned = pictures.op("Unsqueeze", [1]).op("Equal", owner).op("Cast", to=x.dtype).op("Unsqueeze", [2, 3])
+    pictures = x.dims(0, 1).counted().op("Unsqueeze", [1])
+    owned = pictures.op("Equal", owner).op("Cast", to=x.dtype).op("Unsqueeze", [2, 3])
     sent: Sent = [None, None]
     if node.wanted[0]:
         matrix = (owned * rows).op("Transpose", perm=[0, 2, 1, 3]).op("Reshape", [0, 0, -1])
-        shape = node.graph.operand([0, 0], TensorProto.INT64).op("Concat", x.dims(1, 2), [-1], axis=0)
-        summed = matrix.op("MatMul", _along(g, columns, x.dims(1, 2) * x.dims(3))).op("Reshape", shape)
+        summed = matrix.op("MatMul", _along(g, columns, x.dims(1, 2) * x.dims(3)))
+        summed = summed.reshaped(0, 0, x.dims(1, 2), -1)
         sent[0] = summed.op("Transpose", perm=[0, 2, 1, 3]).shaped(x.shape)
     if node.wanted[1]:
         turned, across = x.op("Transpose", perm=[0, 1, 3, 2]), g.op("Transpose", perm=[0, 1, 3, 2])
@@ -40,21 +40,16 @@ def roi_align(node: Node, g: Tensor) -> Sent:
 def _along(g: Tensor, columns: Tensor, size: Tensor) -> Tensor:
     """(regions, channels, rows, bins) times the bins' columns, as (regions * rows, channels * columns)."""
     across = g.op("MatMul", columns.op("Transpose", perm=[0, 2, 1]).op("Unsqueeze", [1]))
-    front = g.graph.operand([-1], TensorProto.INT64).op("Concat", size, axis=0)
-    return across.op("Transpose", perm=[0, 2, 1, 3]).op("Reshape", front)
+    return across.op("Transpose", perm=[0, 2, 1, 3]).reshaped(-1, size)
 
 
 def _readings(g: Tensor, x: Tensor, columns: Tensor, owned: Tensor) -> Tensor:
     """Cotangents (regions, bins, rows of x) of the weights that rows have in bins."""
     flat = _along(g, columns, x.op("Shape", start=1, end=2) * x.op("Shape", start=3))
     pictures = x.op("Transpose", perm=[0, 1, 3, 2])
-    shape = x.graph.operand([0, -1], TensorProto.INT64).op("Concat", x.op("Shape", start=2, end=3), axis=0)
-    each = flat.op("MatMul", pictures.op("Reshape", shape))
-    bins = g.op("Shape", start=0, end=1).op("Concat", g.op("Shape", start=2, end=3), axis=0)
-    parted = g.graph.operand([-1], TensorProto.INT64).op(
-        "Concat", bins, x.op("Shape", start=2, end=3), axis=0
-    )
-    return (each.op("Reshape", parted) * owned).op("ReduceSum", [0], keepdims=0)
+    rows, regions, bins = (t.op("Shape", start=k, end=k + 1) for t, k in ((x, 2), (g, 0), (g, 2)))
+    each = flat.op("MatMul", pictures.reshaped(0, -1, rows)).reshaped(-1, regions, bins, rows)
+    return (each * owned).op("ReduceSum", [0], keepdims=0)
 
 
 def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tensor, Tensor]:
@@ -69,7 +64,7 @@ def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tenso
     # A bin is sampled ratio times, or about once an element.
     count = step.op("Ceil") if not ratio else (step - step) + float(ratio)
     most = count.op("ReduceMax", keepdims=0).op("Cast", to=TensorProto.INT64).op("Max", 1)
-    number = node.graph.scalar(0, TensorProto.INT64).op("Range", most, 1).op("Cast", to=rois.dtype)
+    number = most.counted().op("Cast", to=rois.dtype)
     bin_number = _row(rois, list(range(bins))).op("Unsqueeze", [1])
     # (regions, bins, samples), in bins from the start.
     times = count.op("Max", 1.0).op("Unsqueeze", [2])
@@ -108,9 +103,8 @@ def _bins(node: Node, *, by_rows: bool) -> Tensor:
     kept = node.graph.constant(np.array([not by_rows, by_rows] * 2))
     regions = rois.where(kept, _row(rois, alone))
     picture = identity_matrix(x.dims(axis, axis + 1), x.dtype).op("Unsqueeze", [0, 3 if by_rows else 2])
-    names = ("coordinate_transformation_mode", "sampling_ratio", "mode")
+    options = node.options("coordinate_transformation_mode", "sampling_ratio", "mode", "spatial_scale")
     bins = {"output_height": 1, "output_width": 1}
-    name = "output_height" if by_rows else "output_width"
-    attributes = {key: node.attribute(key) for key in names} | bins | {name: node.attribute(name)}
-    weights = picture.op("RoiAlign", regions, owner - owner, spatial_scale=scale, **attributes)
+    bins |= node.options("output_height" if by_rows else "output_width")
+    weights = picture.op("RoiAlign", regions, owner - owner, **options, **bins)
     return weights.op("Squeeze", [3 if by_rows else 2])

@@ -4,6 +4,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules.origins import added_up, numbered
 from mollikit_onnx.tensor import Tensor
 
 
@@ -64,11 +65,7 @@ def _extremum(node: Node, places: Places, g: Tensor) -> Sent:
 def tensor_scatter(node: Node, g: Tensor) -> Sent:
     """What was overwritten has no cotangent, and the updates have theirs."""
     past, update = node.inputs[:2]
-    # The operator itself tells which update, of 1, 2, ..., an element of y comes from.
-    zero, one = (g.graph.scalar(value, TensorProto.INT64) for value in (0, 1))
-    numbers = g.graph.op("Range", one, update.op("Size") + 1, one).op("Reshape", update.dims(), allowzero=1)
-    origin = node.again(zero.op("Expand", past.dims()), numbers)
-    kept = g.where(origin.op("Equal", 0))
-    flat = g.graph.scalar(0.0, g.dtype).op("Expand", (update.op("Size") + 1).op("Unsqueeze", [0]))
-    summed = flat.op("ScatterElements", origin.op("Reshape", [-1]), g.op("Reshape", [-1]), reduction="add")
-    return [kept, summed.op("Slice", [1], [2**62]).op("Reshape", update.dims(), allowzero=1)]
+    # The operator itself tells which update, of 0, 1, ..., an element of y comes from.
+    nowhere = g.graph.scalar(-1, TensorProto.INT64).op("Expand", past.dims())
+    origin = node.again(nowhere, numbered(update))
+    return [g.where(origin.op("Equal", -1)), added_up(g, origin, update, spare=1)]

@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import rule
-from mollikit_onnx.rules.indexing import moved_back
+from mollikit_onnx.rules.origins import moved_back
 from mollikit_onnx.tensor import Tensor
 
 Sent = list[Tensor | None]

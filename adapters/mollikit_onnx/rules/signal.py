@@ -36,7 +36,7 @@ def _adjoint(node: Node, g: Tensor, axis: Tensor) -> Tensor:
     if inverse and half:
         # All bins but the first and, of an even length, the last stand for their mirror images too.
         kept = count.op("Div", 2) + 1
-        bins = _numbers(kept)
+        bins = kept.counted()
         mirrored = (bins.op("Equal", 0).op("Or", (bins * 2).op("Equal", count))).op("Not")
         times = mirrored.op("Cast", to=g.dtype) + 1
         axes = node.graph.constant(np.arange(x.rank))
@@ -58,13 +58,7 @@ def _transform(node: Node, x: Tensor, axis: Tensor, *, inverse: int) -> Tensor:
 def _extended(x: Tensor, size: Tensor, axis: Tensor, before: Tensor | None = None) -> Tensor:
     """Put zeros behind x, or cut it, so that an axis has the given size."""
     before = x.op("Shape").op("Gather", axis) if before is None else before
-    pads = x.graph.operand([0], TensorProto.INT64).op("Concat", size - before, axis=0)
-    return x.op("Pad", pads, None, axis)
-
-
-def _numbers(count: Tensor) -> Tensor:
-    """0, 1, ... up to a size that is a vector of one number."""
-    return count.graph.scalar(0, TensorProto.INT64).op("Range", count.op("Squeeze", [0]), 1)
+    return x.op("Pad", x.graph.joined(0, size - before), None, axis)
 
 
 @rule("STFT")
@@ -81,8 +75,8 @@ def stft(node: Node, g: Tensor) -> Sent:
     whole = _extended(g, size, axis) if node.attribute("onesided") else g
     back = _transform(node, whole, axis, inverse=1) * size.op("Cast", to=g.dtype)
     back = back.op("Slice", [0], signal.dims(2), [3])
-    starts = (_numbers(g.dims(1, 2)) * step.op("Cast", to=TensorProto.INT64)).op("Unsqueeze", [1])
-    places = starts + _numbers(size)
+    starts = (g.dims(1, 2).counted() * step.op("Cast", to=TensorProto.INT64)).op("Unsqueeze", [1])
+    places = starts + size.counted()
     sent: Sent = [None] * len(node.inputs)
     if window is not None:
         read = signal.op("Gather", places, axis=1)

@@ -22,8 +22,8 @@ def depth_to_space(node: Node, g: Tensor) -> Sent:
     back = g.op("SpaceToDepth", blocksize=size)
     if node.attribute("mode") == "CRD":
         count = x.dims(1, 2).op("Div", size * size)
-        target = node.graph.operand([0, size * size], TensorProto.INT64).op("Concat", count, [-1], axis=0)
-        back = back.op("Reshape", target).op("Transpose", perm=[0, 2, 1, 3]).reshaped_like(x)
+        parted = back.reshaped(0, size * size, count, -1)
+        back = parted.op("Transpose", perm=[0, 2, 1, 3]).reshaped_like(x)
     return [back.shaped(x.shape)]
 
 
@@ -39,11 +39,9 @@ def col2im(node: Node, g: Tensor) -> Sent:
     """The adjoint cuts blocks out: a convolution whose k-th weight is 1 at the k-th place of the block."""
     x, image, block = node.inputs
     count = block.op("ReduceProd")
-    places = identity_matrix(count, g.dtype).op("Reshape", count.op("Concat", [1], block, axis=0))
-    alone = g.op("Reshape", node.graph.operand([-1, 1], TensorProto.INT64).op("Concat", image, axis=0))
-    options = {name: node.attribute(name) for name in ("dilations", "pads", "strides")}
-    given = {name: value for name, value in options.items() if value is not None}
-    return [alone.op("Conv", places, **given).reshaped_like(x)]
+    places = identity_matrix(count, g.dtype).reshaped(count, 1, block)
+    options = node.options("dilations", "pads", "strides")
+    return [g.reshaped(-1, 1, image).op("Conv", places, **options).reshaped_like(x)]
 
 
 @rule("AffineGrid")
@@ -54,7 +52,7 @@ def affine_grid(node: Node, g: Tensor) -> Sent:
     wide = theta.dtype == TensorProto.DOUBLE
     # onnxruntime's function body of AffineGrid fails for float16 constants.
     identity = node.graph.constant(np.eye(rank, rank + 1, dtype=float if wide else np.float32)[None])
-    one = node.graph.operand([1], TensorProto.INT64).op("Concat", size.op("Slice", [1], [rank + 2]), axis=0)
+    one = node.graph.joined(1, size.op("Slice", [1], [rank + 2]))
     grid = identity.op("AffineGrid", one, align_corners=node.attribute("align_corners"))
     across = g.op("Reshape", [0, -1, rank]).op("Transpose", perm=[0, 2, 1])
     turned = across.op("MatMul", grid.op("Reshape", [-1, rank]).op("Cast", to=theta.dtype))
