@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from onnx import NodeProto, TensorProto
 
@@ -9,8 +10,10 @@ from mollikit_onnx.errors import UnsupportedOperatorError
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.node import Node
 from mollikit_onnx.pruning import names_read
-from mollikit_onnx.registry import find_rule
+from mollikit_onnx.registry import Expansion, Sent, find_rule, rule
 from mollikit_onnx.tensor import FLOATS, Tensor
+
+Formula = TypeVar("Formula", bound=Expansion)
 
 # Operators that serve integers that stand for floats.
 _ON_CODES = frozenset(
@@ -72,6 +75,69 @@ def add_to(cotangents: dict[str, Tensor], x: Tensor, g: Tensor) -> None:
     cotangents[x.name] = x.graph.typed(total, x) if x.dtype in FLOATS else total.shaped(x.shape)
 
 
+def formula(*op_types: str, since: int = 1, domain: str = "") -> Callable[[Formula], Formula]:
+    """Register a function that writes down what operators compute; their gradient is that of what it writes.
+
+    It is shorter than a rule. The forward node stays as it is, and what the gradient does not need of the
+    formula is left out in the end.
+
+    Parameters
+    ----------
+    *op_types : str
+        Operators that the formula serves.
+    since : int
+        As for `rule`.
+    domain : str
+        Domain of the operators; "" is ai.onnx.
+
+    Returns
+    -------
+    callable
+        Decorator of a function ``node -> sequence of Tensor or None``: the node's outputs.
+
+    Examples
+    --------
+    >>> @formula("Cube", domain="com.example")
+    ... def cube(node):
+    ...     return [node.x * node.x * node.x]
+    """
+
+    def register(function: Formula) -> Formula:
+        def pulled_back(node: Node, *cotangents: Tensor | None) -> Sent:
+            before = len(node.graph.nodes)
+            made = function(node)
+            pairs = [(y, g) for y, g in zip(made, cotangents, strict=False) if y is not None]
+            asked = [x for x, wanted in zip(node.inputs, node.wanted, strict=False) if wanted]
+            return in_place(node.wanted[: len(node.inputs)], back(node.graph, before, asked, pairs))
+
+        rule(*op_types, since=since, domain=domain)(pulled_back)
+        return function
+
+    return register
+
+
+def back(
+    graph: GraphBuilder, before: int, asked: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor | None]]
+) -> list[Tensor]:
+    """Cotangents of tensors from those of what was made of them since the graph had ``before`` nodes.
+
+    One that is asked for twice has them once, and zeros after that.
+    """
+    scope, found = graph.scope, dict[str, Tensor]()
+    for y, g in pairs:
+        if g is not None:
+            add_to(found, y, g)
+    accumulate(graph.nodes[before:], graph, [x.name for x in asked], found)
+    graph.scope = scope
+    return [found.pop(x.name) if x.name in found else x.zeros() for x in asked]
+
+
+def in_place(wanted: Sequence[bool], made: Sequence[Tensor]) -> Sent:
+    """The cotangents of those that are wanted, None for the others."""
+    rest = iter(made)
+    return [next(rest) if is_wanted else None for is_wanted in wanted]
+
+
 def _refuse(node: NodeProto, reason: str) -> None:
     raise UnsupportedOperatorError(node.op_type, node.domain, node.name or node.output[0], reason)
 
@@ -99,9 +165,9 @@ def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
             y.zeros() if g is None and y is not None and y.dtype in FLOATS else g
             for g, y in zip(arrived, node.outputs, strict=True)
         ]
-    rule = find_rule(node.proto.domain, node.proto.op_type, graph.opsets.get(node.proto.domain, 1))
-    assert rule is not None
-    sent = list(rule(node, *arrived))
+    own = find_rule(node.proto.domain, node.proto.op_type, graph.opsets.get(node.proto.domain, 1))
+    assert own is not None
+    sent = list(own(node, *arrived))
     read = [*node.inputs, *node.captured]
     sent += [None] * (len(read) - len(sent))
     for x, wanted, g in zip(read, node.wanted, sent, strict=False):

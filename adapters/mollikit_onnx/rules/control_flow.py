@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from mollikit_onnx.accumulation import accumulate, add_to
+from mollikit_onnx.accumulation import accumulate, add_to, in_place
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import enclosed, formal_input, without_axis
@@ -39,7 +39,7 @@ def if_(node: Node, *cotangents: Tensor | None) -> Sent:
         sent = [found.get(x.name) or body.inner.within(x).zeros() for x in asked]
         branches[name] = enclosed(body.inner, name, [], sent)
     made = node.graph.ops(len(asked), "If", node.x, **branches)
-    return [None, *_in_place(node.wanted[1:], _typed(asked, made))]
+    return [None, *in_place(node.wanted[1:], _typed(asked, made))]
 
 
 @rule("Scan", since=9)
@@ -97,7 +97,7 @@ def scan(node: Node, *cotangents: Tensor | None) -> Sent:
     turned = [order.back(next(rest)) if w else None for order, w in zip(orders, wanted, strict=True)]
     by_place = dict(zip(rounds.live, of_states, strict=True))
     placed = [by_place.get(k) for k in range(n_states)]
-    return [*placed, *turned, *_in_place(node.wanted[len(node.inputs) :], of_captured)]
+    return [*placed, *turned, *in_place(node.wanted[len(node.inputs) :], of_captured)]
 
 
 @rule("Loop")
@@ -152,7 +152,7 @@ def loop(node: Node, *cotangents: Tensor | None) -> Sent:
     made = _typed([*(states[k] for k in rounds.live), *captured], made)
     by_place = dict(zip(rounds.live, made, strict=False))
     placed = [by_place.get(k) for k in range(len(states))]
-    return [None, None, *placed, *_in_place(node.wanted[len(node.inputs) :], made[len(rounds.live) :])]
+    return [None, None, *placed, *in_place(node.wanted[len(node.inputs) :], made[len(rounds.live) :])]
 
 
 def _asked_captured(node: Node, inner: GraphBuilder) -> tuple[list[Tensor], list[Tensor]]:
@@ -185,9 +185,3 @@ def _name_outputs(node: Node, n: int) -> None:
 def _typed(like: Sequence[Tensor], made: Sequence[Tensor]) -> list[Tensor]:
     """Declare the outputs of a node with graphs: each has the type of the tensor that it belongs to."""
     return [x.graph.declare(y.name, x.graph.type_of(x.name)) for x, y in zip(like, made, strict=True)]
-
-
-def _in_place(wanted: Sequence[bool], made: Sequence[Tensor]) -> Sent:
-    """The cotangents of those that are wanted, None for the others."""
-    rest = iter(made)
-    return [next(rest) if is_wanted else None for is_wanted in wanted]

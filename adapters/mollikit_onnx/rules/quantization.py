@@ -7,13 +7,11 @@ step size quantization" (arXiv 1902.08153), equation 3.
 
 from __future__ import annotations
 
-from onnx import NodeProto, TensorProto, helper
+from onnx import TensorProto
 
+from mollikit_onnx.accumulation import back, formula, in_place
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.rules.convolution import conv
-from mollikit_onnx.rules.indexing import gather
-from mollikit_onnx.rules.linear_algebra import matmul
 from mollikit_onnx.tensor import Tensor
 
 _RANGES: dict[int, tuple[int, int]] = {
@@ -26,35 +24,31 @@ _RANGES: dict[int, tuple[int, int]] = {
 }
 
 
-@rule("QuantizeLinear")
-@rule("QuantizeLinear", domain="com.microsoft")
-def quantize_linear(node: Node, g: Tensor) -> Sent:
+@formula("QuantizeLinear")
+@formula("QuantizeLinear", domain="com.microsoft")
+def quantize_linear(node: Node) -> list[Tensor]:
     """Q = clip(round(x / s) + z): dq/dx = 1 / s and dq/ds = -x / s^2 inside the range."""
     x, scale = node.inputs[:2]
     if node.y.dtype not in _RANGES:
         node.refuse("quantisation to floats of 8 bits or fewer is not covered")
     low, high = _RANGES[node.y.dtype]
-    spread = _spread(node, scale)
-    code = (x / spread).op("Round")
+    steps = (x / _spread(node, scale)).shaped(x.shape)
+    code = steps.op("Round")
     if node.input(2) is not None:
         code = code + _spread(node, node.inputs[2].op("Cast", to=x.dtype))
     inside = code.op("GreaterOrEqual", low).op("And", code.op("LessOrEqual", high))
-    through = (g * inside.op("Cast", to=g.dtype) / spread).shaped(x.shape)
-    return [through, _collected(node, -(through * x / spread), scale) if node.wanted[1] else None]
+    return [(steps * inside.op("Cast", to=x.dtype)).shaped(x.shape)]
 
 
-@rule("DequantizeLinear")
-@rule("DequantizeLinear", domain="com.microsoft")
-def dequantize_linear(node: Node, g: Tensor) -> Sent:
+@formula("DequantizeLinear")
+@formula("DequantizeLinear", domain="com.microsoft")
+def dequantize_linear(node: Node) -> list[Tensor]:
     """Y = (q - z) s: dy/dq = s and dy/ds = q - z."""
     codes, scale = node.inputs[:2]
-    sent: Sent = [(g * _spread(node, scale)).shaped(codes.shape), None]
-    if node.wanted[1]:
-        steps = codes.op("Cast", to=g.dtype)
-        if node.input(2) is not None:
-            steps = steps - _spread(node, node.inputs[2].op("Cast", to=g.dtype))
-        sent[1] = _collected(node, (g * steps).shaped(codes.shape), scale)
-    return sent
+    steps = codes.op("Cast", to=scale.dtype)
+    if node.input(2) is not None:
+        steps = (steps - _spread(node, node.inputs[2].op("Cast", to=scale.dtype))).shaped(codes.shape)
+    return [(steps * _spread(node, scale)).shaped(codes.shape)]
 
 
 @rule("MatMulInteger")
@@ -72,53 +66,30 @@ def conv_integer(node: Node, g: Tensor) -> Sent:
     channels = node.input(3)
     if channels is not None and channels.rank == 1 and channels.sizes != (1,):
         channels = channels.op("Unsqueeze", list(range(1, node.inputs[1].rank)))
-    return _of_floats(node, g, "Conv", (node.input(2), channels))
+    options = node.options("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    return _of_floats(node, g, "Conv", (node.input(2), channels), **options)
 
 
-def _of_floats(node: Node, g: Tensor, op_type: str, zeros: tuple[Tensor | None, ...]) -> Sent:
-    """Cotangents of two inputs of integers by the rule of the operator on floats."""
+def _of_floats(
+    node: Node, g: Tensor, op_type: str, zeros: tuple[Tensor | None, ...], **options: object
+) -> Sent:
+    """Cotangents of two inputs of integers by the operator on floats."""
+    before, codes, wanted = len(node.graph.nodes), node.inputs[:2], node.wanted[:2]
     floats = [
         x.op("Cast", to=g.dtype) - (0.0 if zero is None else zero.op("Cast", to=g.dtype))
-        for x, zero in zip(node.inputs[:2], zeros, strict=True)
+        for x, zero in zip(codes, zeros, strict=True)
     ]
-    proto = NodeProto(op_type=op_type, input=[x.name for x in floats], output=node.proto.output)
-    proto.attribute.extend(node.proto.attribute)
-    wanted = {x.name for x, wanted in zip(floats, node.wanted, strict=False) if wanted}
-    as_floats = Node(proto, node.graph, wanted)
-    return list((matmul if op_type == "MatMul" else conv)(as_floats, g))
-
-
-def _blocks(node: Node, scale: Tensor) -> NodeProto:
-    """The Gather that gives each element along the axis the scale of its block."""
-    axis = node.attribute("axis", 1) % node.x.rank
-    indices = node.x.dims(axis, axis + 1).counted().op("Div", node.attribute("block_size", 0))
-    return helper.make_node("Gather", [scale.name, indices.name], [node.graph.fresh("block")], axis=axis)
+    y = node.graph.op(op_type, *floats, **options)
+    asked = [x for x, is_wanted in zip(codes, wanted, strict=True) if is_wanted]
+    return in_place(wanted, back(node.graph, before, asked, [(y, g)]))
 
 
 def _spread(node: Node, scale: Tensor) -> Tensor:
     """Let a scale or zero point, of the tensor, of an axis or of blocks along it, broadcast with x."""
-    if _whole(scale):
+    if scale.rank == 0 or scale.sizes == (1,):
         return scale
-    if node.attribute("block_size", 0):
-        (spread,) = node.graph.emit(_blocks(node, scale))
-        return spread
-    trailing = list(range(1, node.x.rank - node.attribute("axis", 1) % node.x.rank))
+    axis, block = node.attribute("axis", 1) % node.x.rank, node.attribute("block_size", 0)
+    if block:
+        return scale.op("Gather", node.x.dims(axis, axis + 1).counted().op("Div", block), axis=axis)
+    trailing = list(range(1, node.x.rank - axis))
     return scale.op("Unsqueeze", trailing) if trailing else scale
-
-
-def _collected(node: Node, g: Tensor, scale: Tensor) -> Tensor:
-    """The adjoint of `_spread`."""
-    if _whole(scale):
-        return g.op("ReduceSum", keepdims=0).reshaped_like(scale)
-    if node.attribute("block_size", 0):
-        proto = _blocks(node, scale)
-        node.graph.emit(proto)
-        (collected, *_) = gather(Node(proto, node.graph, {scale.name}), g)
-        assert collected is not None
-        return collected
-    axis = node.attribute("axis", 1) % node.x.rank
-    return g.op("ReduceSum", [k for k in range(node.x.rank) if k != axis], keepdims=0)
-
-
-def _whole(scale: Tensor) -> bool:
-    return scale.rank == 0 or scale.sizes == (1,)
