@@ -93,7 +93,7 @@ class GraphBuilder:
 
     def within(self, x: Tensor) -> Tensor:
         """Return the handle by which a tensor of the graph outside is used here."""
-        return replace(x, graph=self)
+        return replace(x, graph=self, repeated=None)
 
     def declare(self, name: str, kind: TypeProto) -> Tensor:
         """Return the handle of a tensor that comes from outside."""
@@ -167,8 +167,11 @@ class GraphBuilder:
         return self.scalar(value, dtype)
 
     def joined(self, *sizes: int | Tensor) -> Tensor:
-        """Return an int64 vector made of numbers and vectors of such."""
+        """Return an int64 vector made of numbers and vectors of such: a constant where they are known."""
         parts = [self.constant(np.array([n], np.int64)) if isinstance(n, int) else n for n in sizes]
+        known = [part.value for part in parts if part.value is not None]
+        if len(known) == len(parts):
+            return self.constant(np.concatenate(known))
         return self.op("Concat", *parts, axis=0)
 
     def op(self, op_type: str, *inputs: Any, **attributes: Any) -> Tensor:

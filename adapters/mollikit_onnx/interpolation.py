@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -27,13 +28,15 @@ class Taps:
     ----------
     index : Tensor
         (taps, P), int64.
-    weight, slope : Tensor
-        (taps, P); the slope is the derivative of the weight with respect to the point's coordinate.
+    weight : Tensor
+        (taps, P).
+    count : int
+        Number of taps.
     """
 
     index: Tensor
     weight: Tensor
-    slope: Tensor
+    count: int
 
 
 @dataclass(frozen=True)
@@ -58,112 +61,58 @@ class Axis:
         """Neighbours of the coordinates u (P,) for mode "nearest", "linear" or "cubic"."""
         offsets, polynomials = _MODES[mode]
         last = (self.size - 1).op("Cast", to=u.dtype)
-        turn = None
         if mode != "cubic" and self.padding != "zeros":
             # Cubic interpolation lets the neighbours, not the place itself, come back from outside.
-            u, turn = self._within(u, last)
+            u = (self._reflected(u) if self.padding == "reflection" else u).op("Max", 0.0).op("Min", last)
         base = u.op("Round" if mode == "nearest" else "Floor")
         c3, c2, c1, c0 = (_column(u, row) for row in zip(*polynomials, strict=True))
         signs = _column(u, [1 if offset <= 0 else -1 for offset in offsets])
         distance = (u - base - _column(u, offsets)) * signs
         weight = ((c3 * distance + c2) * distance + c1) * distance + c0
-        slope = ((3.0 * c3 * distance + 2.0 * c2) * distance + c1) * signs
         index = base + _column(u, offsets)
         if self.padding == "zeros":
             inside = index.op("GreaterOrEqual", 0.0).op("And", index.op("LessOrEqual", last))
-            held = inside.op("Cast", to=u.dtype)
-            weight, slope = weight * held, slope * held
+            weight = weight * inside.op("Cast", to=u.dtype)
         elif mode == "cubic" and self.padding == "reflection":
-            index = self._reflected(index)[0]
+            index = self._reflected(index)
         index = index.op("Max", 0.0).op("Min", last).op("Cast", to=TensorProto.INT64)
-        return Taps(index, weight, slope if turn is None else slope * turn)
+        return Taps(index, weight, len(offsets))
 
-    def _within(self, u: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates brought back onto the axis, and their derivative."""
-        inner, turn = self._reflected(u) if self.padding == "reflection" else (u, None)
-        kept = inner.op("GreaterOrEqual", 0.0).op("And", inner.op("LessOrEqual", last)).op("Cast", to=u.dtype)
-        return inner.op("Max", 0.0).op("Min", last), kept if turn is None else kept * turn
-
-    def _reflected(self, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _reflected(self, u: Tensor) -> Tensor:
         low, span = (0.0, self.size - 1) if self.corners else (-0.5, self.size)
         length = span.op("Max", 1).op("Cast", to=u.dtype)
-        beyond = u - low
-        distance = beyond.op("Abs")
+        distance = (u - low).op("Abs")
         flips = (distance / length).op("Floor")
         odd = flips - 2.0 * (flips * 0.5).op("Floor")
         rest = distance - flips * length
-        return rest + odd * (length - 2.0 * rest) + low, beyond.op("Sign") * (1.0 - 2.0 * odd)
+        return rest + odd * (length - 2.0 * rest) + low
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
     return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype))[:, None])
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """P points read from pictures whose elements are rows (pictures * places, channels).
+def sampled(pictures: Tensor, picture: Tensor, axes: Sequence[Axis], taps: Sequence[Taps]) -> Tensor:
+    """Read (P, channels) from (pictures, channels, *places) at points, each in one ``picture`` (P,).
 
-    Attributes
-    ----------
-    rows : Tensor
-        The pictures.
-    index : Tensor
-        (taps, P): the rows that a point reads.
-    weight : Tensor
-        (taps, P).
-    slopes : list of Tensor
-        For each axis (taps, P): the derivatives of the weights.
+    P has a name of its own wherever it stands, so that what is made of it is known to be alike.
     """
+    count, points = picture.dims(), picture.shape or (None,)
 
-    rows: Tensor
-    index: Tensor
-    weight: Tensor
-    slopes: list[Tensor]
+    def spread(tensor: Tensor, axis: int) -> Tensor:
+        # (1, ..., taps, ..., 1, P): one axis of the picture for each leading axis.
+        others = [k for k in range(len(axes)) if k != axis]
+        return tensor.op("Unsqueeze", others) if others else tensor
 
-    @classmethod
-    def of(cls, pictures: Tensor, picture: Tensor, axes: Sequence[Axis], taps: Sequence[Taps]) -> Sampling:
-        """Read from (pictures, channels, *places) at points of which each is in one ``picture`` (P,)."""
-        rank = len(axes)
-
-        def spread(tensor: Tensor, axis: int) -> Tensor:
-            # (1, ..., taps, ..., 1, P): one axis of the picture for each leading axis.
-            others = [k for k in range(rank) if k != axis]
-            return tensor.op("Unsqueeze", others) if others else tensor
-
-        flat = picture
-        for axis, (own, along) in enumerate(zip(taps, axes, strict=True)):
-            flat = flat * along.size + spread(own.index, axis)
-        weights = [spread(own.weight, axis) for axis, own in enumerate(taps)]
-        slopes = [spread(own.slope, axis) for axis, own in enumerate(taps)]
-        count = picture.dims()
-
-        def merged(factors: Sequence[Tensor]) -> Tensor:
-            return reduce(lambda a, b: a * b, factors).reshaped(-1, count)
-
-        turned = [merged([*weights[:k], slopes[k], *weights[k + 1 :]]) for k in range(rank)]
-        return cls(as_rows(pictures), merged([flat]), merged(weights), turned)
-
-    def values(self) -> Tensor:
-        """What the points read, (P, channels)."""
-        weight = self.weight.op("Cast", to=self.rows.dtype).op("Unsqueeze", [2])
-        return (self._read() * weight).op("ReduceSum", [0], keepdims=0)
-
-    def of_rows(self, g: Tensor) -> Tensor:
-        """Cotangent of the rows for that of the values."""
-        zeros = g.graph.scalar(0.0, g.dtype).op("Expand", self.rows.op("Shape"))
-        parts = self.weight.op("Cast", to=g.dtype).op("Unsqueeze", [2]) * g
-        return zeros.op("ScatterND", self.index.op("Unsqueeze", [2]), parts, reduction="add")
-
-    def of_coordinates(self, g: Tensor) -> list[Tensor]:
-        """Cotangents (P,) of the points' coordinates, axis by axis, for that of the values."""
-        inner = (self._read() * g).op("ReduceSum", [2], keepdims=0)
-        return [
-            (inner.op("Cast", to=slope.dtype) * slope).op("ReduceSum", [0], keepdims=0)
-            for slope in self.slopes
-        ]
-
-    def _read(self) -> Tensor:
-        return self.rows.op("Gather", self.index, axis=0)
+    index = picture
+    for k, (own, along) in enumerate(zip(taps, axes, strict=True)):
+        index = index * along.size + spread(own.index, k)
+    weight = reduce(lambda a, b: a * b, (spread(own.weight, k) for k, own in enumerate(taps)))
+    total = math.prod(own.count for own in taps)
+    index, weight = (x.reshaped(-1, count).shaped((total, *points)) for x in (index, weight))
+    read = as_rows(pictures).op("Gather", index, axis=0)
+    weight = weight.op("Cast", to=read.dtype).op("Unsqueeze", [2])
+    return (read * weight).op("ReduceSum", [0], keepdims=0)
 
 
 def as_rows(x: Tensor) -> Tensor:

@@ -31,12 +31,15 @@ class Tensor:
         A ``TensorProto.DataType``; UNDEFINED where unknown.
     shape : tuple or None
         Sizes as int, str (symbolic) or None (unknown); None where even the rank is unknown.
+    repeated : Tensor or None
+        What this one is a broadcast copy of, where it is one: a product may take that instead.
     """
 
     graph: GraphBuilder
     name: str
     dtype: int
     shape: tuple[Dimension, ...] | None
+    repeated: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -134,7 +137,7 @@ class Tensor:
 
     def expanded_like(self, other: Tensor) -> Tensor:
         """Broadcast this tensor to the shape of another."""
-        return self.op("Expand", other.dims()).shaped(other.shape)
+        return replace(self.op("Expand", other.dims()).shaped(other.shape), repeated=self)
 
     def summed_to(self, other: Tensor) -> Tensor:
         """Undo broadcasting: sum over the axes along which ``other`` was repeated to this tensor's shape."""

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from mollikit_onnx.interpolation import Axis, Sampling, from_rows, owners
+from mollikit_onnx.accumulation import back, in_place
+from mollikit_onnx.interpolation import Axis, owners, sampled
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent, rule
 from mollikit_onnx.tensor import Tensor
@@ -23,16 +24,18 @@ def deform_conv(node: Node, g: Tensor) -> Sent:
     taps, channels = kernel[0] * kernel[1], per_group * group // shared
     places = offset.dims(2, 3) * offset.dims(3, 4)
 
+    before = len(node.graph.nodes)
     # A point is (example and offset group, tap, place); it reads the channels of the group.
     pictures = x.reshaped(-1, channels, x.dims(2))
     moved = offset.reshaped(-1, taps, 2, offset.dims(2))
     axes = [Axis(x.dims(k, k + 1), "zeros", corners=True) for k in (2, 3)]
-    read = []
+    count, read = node.graph.fresh("points"), []
     for k, (axis, start) in enumerate(zip(axes, _starts(node, offset), strict=True)):
         coordinate = moved.op("Gather", node.graph.scalar(k, TensorProto.INT64), axis=2) + start
-        read.append(axis.taps(coordinate.op("Reshape", [-1]), "linear"))
-    sampling = Sampling.of(pictures, owners(x.dims(0, 1) * shared, places * taps), axes, read)
-    values = sampling.values().reshaped(-1, shared, taps, places, channels)
+        read.append(axis.taps(coordinate.op("Reshape", [-1]).shaped((count,)), "linear"))
+    picture = owners(x.dims(0, 1) * shared, places * taps).shaped((count,))
+    points = sampled(pictures, picture, axes, read)
+    values = points.reshaped(-1, shared, taps, places, channels)
     gates = None if mask is None else mask.reshaped(-1, shared, taps, places, 1)
 
     by_group = g.reshaped(-1, group, outputs // group, places)
@@ -43,16 +46,14 @@ def deform_conv(node: Node, g: Tensor) -> Sent:
         columns = gated.op("Transpose", perm=[0, 1, 4, 2, 3]).reshaped(-1, group, per_group * taps, places)
         product = by_group.op("MatMul", columns.op("Transpose", perm=[0, 1, 3, 2]))
         sent[1] = product.op("ReduceSum", [0], keepdims=0).op("Reshape", list(weight.sizes))
-    back = matrix.op("Transpose", perm=[0, 2, 1]).op("MatMul", by_group)
-    back = back.reshaped(-1, shared, channels, taps, places).op("Transpose", perm=[0, 1, 3, 4, 2])
+    through = matrix.op("Transpose", perm=[0, 2, 1]).op("MatMul", by_group)
+    through = through.reshaped(-1, shared, channels, taps, places).op("Transpose", perm=[0, 1, 3, 4, 2])
     if mask is not None and node.wanted[4]:
-        sent[4] = (back * values).op("ReduceSum", [4], keepdims=0).reshaped_like(mask)
-    arrived = (back if gates is None else back * gates).op("Reshape", [-1, channels])
-    if node.wanted[0]:
-        sent[0] = from_rows(sampling.of_rows(arrived), pictures).reshaped_like(x)
-    if node.wanted[2]:
-        along = [du.reshaped(-1, taps, 1, offset.dims(2)) for du in sampling.of_coordinates(arrived)]
-        sent[2] = node.graph.op("Concat", *along, axis=2).reshaped_like(offset)
+        sent[4] = (through * values).op("ReduceSum", [4], keepdims=0).reshaped_like(mask)
+    arrived = (through if gates is None else through * gates).op("Reshape", [-1, channels])
+    wanted = [node.wanted[0], node.wanted[2]]
+    asked = [t for t, is_wanted in zip((x, offset), wanted, strict=True) if is_wanted]
+    sent[0], sent[2] = in_place(wanted, back(node.graph, before, asked, [(points, arrived)]))
     if len(node.inputs) > 3 and node.wanted[3]:
         sent[3] = g.op("ReduceSum", [0, 2, 3], keepdims=0)
     return sent
