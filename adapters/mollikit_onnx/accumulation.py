@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from onnx import NodeProto, TensorProto
@@ -108,7 +108,8 @@ def formula(*op_types: str, since: int = 1, domain: str = "") -> Callable[[Formu
             made = function(node)
             pairs = [(y, g) for y, g in zip(made, cotangents, strict=False) if y is not None]
             asked = [x for x, wanted in zip(node.inputs, node.wanted, strict=False) if wanted]
-            return in_place(node.wanted[: len(node.inputs)], back(node.graph, before, asked, pairs))
+            found = back(node.graph, node.graph.nodes[before:], asked, pairs)
+            return in_place(node.wanted[: len(node.inputs)], found)
 
         rule(*op_types, since=since, domain=domain)(pulled_back)
         return function
@@ -117,9 +118,12 @@ def formula(*op_types: str, since: int = 1, domain: str = "") -> Callable[[Formu
 
 
 def back(
-    graph: GraphBuilder, before: int, asked: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor | None]]
+    graph: GraphBuilder,
+    nodes: Sequence[NodeProto],
+    asked: Sequence[Tensor],
+    pairs: Iterable[tuple[Tensor, Tensor | None]],
 ) -> list[Tensor]:
-    """Cotangents of tensors from those of what was made of them since the graph had ``before`` nodes.
+    """Cotangents of tensors from those of others that nodes made of them.
 
     One that is asked for twice has them once, and zeros after that.
     """
@@ -127,7 +131,7 @@ def back(
     for y, g in pairs:
         if g is not None:
             add_to(found, y, g)
-    accumulate(graph.nodes[before:], graph, [x.name for x in asked], found)
+    accumulate(nodes, graph, [x.name for x in asked], found)
     graph.scope = scope
     return [found.pop(x.name) if x.name in found else x.zeros() for x in asked]
 

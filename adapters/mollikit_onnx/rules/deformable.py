@@ -53,7 +53,8 @@ def deform_conv(node: Node, g: Tensor) -> Sent:
     arrived = (through if gates is None else through * gates).op("Reshape", [-1, channels])
     wanted = [node.wanted[0], node.wanted[2]]
     asked = [t for t, is_wanted in zip((x, offset), wanted, strict=True) if is_wanted]
-    sent[0], sent[2] = in_place(wanted, back(node.graph, before, asked, [(points, arrived)]))
+    found = back(node.graph, node.graph.nodes[before:], asked, [(points, arrived)])
+    sent[0], sent[2] = in_place(wanted, found)
     if len(node.inputs) > 3 and node.wanted[3]:
         sent[3] = g.op("ReduceSum", [0, 2, 3], keepdims=0)
     return sent

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx import TensorProto
 
+from mollikit_onnx.accumulation import back
 from mollikit_onnx.node import Node
 from mollikit_onnx.registry import Sent
 from mollikit_onnx.rules.gates import Activation, activations
@@ -13,6 +14,10 @@ from mollikit_onnx.tensor import Dimension, Tensor
 
 # Places of the inputs: x, weights, recurrences, biases, lengths, hidden states, cells, peepholes.
 X, W, R, B, LENGTHS, HIDDEN, CELLS, PEEPHOLES = range(8)
+
+
+# The value of a function, and what takes cotangents of it back to its argument.
+Applied = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -74,16 +79,13 @@ class Direction:
         """Apart by gates: (gates * hidden, ...)."""
         return rows.graph.ops(self.n_gates, "Split", rows, axis=0, num_outputs=self.n_gates)
 
-    def apply(self, which: int, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and derivative of an activation; beyond the clip the derivative is 0."""
-        function = self.functions[which]
-        if self.clip is None:
-            y = function.value(a)
-            return y, function.slope(a, y)
-        limited = a.op("Max", -self.clip).op("Min", self.clip)
-        y = function.value(limited)
-        inside = a.op("Abs").op("Less", self.clip).op("Cast", to=a.dtype)
-        return y, function.slope(limited, y) * inside
+    def apply(self, which: int, a: Tensor) -> Applied:
+        """Value of an activation, and the function that takes its cotangents back to a."""
+        before = len(a.graph.nodes)
+        limited = a if self.clip is None else a.op("Clip", -self.clip, self.clip)
+        y = self.functions[which](limited)
+        nodes = a.graph.nodes[before:]
+        return y, lambda g: back(a.graph, nodes, [a], [(y, g)])[0]
 
     def live(self, x: Tensor) -> Tensor:
         """Zero beyond the end of an example."""

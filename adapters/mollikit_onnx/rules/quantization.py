@@ -81,7 +81,7 @@ def _of_floats(
     ]
     y = node.graph.op(op_type, *floats, **options)
     asked = [x for x, is_wanted in zip(codes, wanted, strict=True) if is_wanted]
-    return in_place(wanted, back(node.graph, before, asked, [(y, g)]))
+    return in_place(wanted, back(node.graph, node.graph.nodes[before:], asked, [(y, g)]))
 
 
 def _spread(node: Node, scale: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import scan
 from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.rules.directions import Direction, delayed, directions
+from mollikit_onnx.rules.directions import Applied, Direction, delayed, directions
 from mollikit_onnx.rules.linear_algebra import long
 from mollikit_onnx.tensor import Tensor
 
@@ -27,7 +27,7 @@ def rnn(node: Node, *cotangents: Tensor | None) -> Sent:
 
 def _rnn(run: Direction) -> Sent:
     gates = run.from_inputs() + run.from_hidden()
-    _, slope = run.apply(0, gates)
+    slope = run.apply(0, gates)[1](gates.graph.scalar(1.0, gates.dtype).expanded_like(gates))
 
     def step(states: list[Tensor], slices: list[Tensor]) -> _States:
         (after,), (g, slope, *live) = states, slices
@@ -59,10 +59,10 @@ def _lstm(run: Direction, coupled: bool) -> Sent:
     of_i, of_o, of_f, of_j = parts
     peep = run.peepholes
 
-    def gates(before: Tensor, of_i: Tensor, of_f: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def gates(before: Tensor, of_i: Tensor, of_f: Tensor) -> list[Applied]:
         i, di = run.apply(0, of_i + before * peep[0] if peep else of_i)
         if coupled:
-            return [(i, di), (1 - i, 0 * di)]
+            return [(i, di), (1 - i, lambda g: 0 * g)]
         return [(i, di), run.apply(0, of_f + before * peep[2] if peep else of_f)]
 
     j, dj = run.apply(1, of_j)
@@ -88,7 +88,7 @@ def _lstm(run: Direction, coupled: bool) -> Sent:
     (i, di), (f, df) = gates(before, of_i, of_f)
     o, do = run.apply(0, of_o + cells * peep[1] if peep else of_o)
     h, dh = run.apply(2, cells)
-    slopes = [(j - before) * di if coupled else j * di, h * do, before * df, i * dj, o * dh]
+    slopes = [di(j - before if coupled else j), do(h), df(before), dj(i), dh(o)]
 
     def step(states: list[Tensor], slices: list[Tensor]) -> _States:
         (hidden, cell), (g, at_i, at_o, at_f, at_j, at_c, f, *live) = states, slices
@@ -142,7 +142,7 @@ def _gru(run: Direction, linear_first: bool) -> Sent:
         if run.biases is not None:
             hidden = hidden + run.split_rows(run.biases[1])[2]
         n, dn = run.apply(1, of_inputs[2] + hidden)
-    slopes = [(run.before - n) * dz, (of_hidden[2] if linear_first else run.before) * dr, (1 - z) * dn]
+    slopes = [dz(run.before - n), dr(of_hidden[2] if linear_first else run.before), dn(1 - z)]
     both = run.recurrence if linear_first else graph.op("Concat", *run.split_rows(run.recurrence)[:2], axis=0)
 
     def step(states: list[Tensor], slices: list[Tensor]) -> _States:
