@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from mollikit_onnx.branches import take_in, taken_branch
 from mollikit_onnx.einsum_shapes import corrected
 from mollikit_onnx.errors import ModelError
+from mollikit_onnx.subgraphs import take_in, taken_branch
 
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import GraphProto, NodeProto, TypeProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.pruning import subgraphs
+from mollikit_onnx.pruning import captured, subgraphs
 from mollikit_onnx.tensor import Tensor
 
 
@@ -86,31 +86,76 @@ class Body:
                 names[name] = inner.fresh(f"{inner.scope}/{name}") if name else ""
                 if name in known:
                     inner.declare(names[name], known[name])
-            inner.adopt(_renamed(node, names))
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            _reread(copy, names)
+            inner.adopt(copy)
         outputs = [inner.tensor(names.get(value.name, value.name)) for value in graph.output]
         return cls(inner, list(inner.nodes), outputs)
 
 
-def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = [names.get(name, name) for name in node.input]
-    copy.output[:] = [names.get(name, name) for name in node.output]
-    for inner in subgraphs(copy):
-        _reread(inner, names)
-    return copy
-
-
-def _reread(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Exchange the names of what a graph reads from outside."""
-    own = set(_own(graph))
-    outside = {name: new for name, new in names.items() if name not in own}
-    for node in graph.node:
-        node.input[:] = [outside.get(name, name) for name in node.input]
-        for inner in subgraphs(node):
+def _reread(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Rename what a node reads and makes, and what the graphs inside it read from outside."""
+    node.input[:] = [names.get(name, name) for name in node.input]
+    node.output[:] = [names.get(name, name) for name in node.output]
+    for graph in subgraphs(node):
+        own = set(_own(graph))
+        outside = {name: new for name, new in names.items() if name not in own}
+        for inner in graph.node:
             _reread(inner, outside)
-    for value in graph.output:
-        value.name = outside.get(value.name, value.name)
+        for value in graph.output:
+            value.name = outside.get(value.name, value.name)
+
+
+def taken_branch(node: NodeProto, condition: bool) -> tuple[list[NodeProto], list[TensorProto]] | None:
+    """Return the nodes and constants that an If with a known condition comes down to.
+
+    Names inside become the node's own, since branches of several Ifs may use the same ones. None where a
+    branch holds what has no place outside of it.
+
+    Parameters
+    ----------
+    node : NodeProto
+        The If; left as it is.
+    condition : bool
+    """
+    wanted = "then_branch" if condition else "else_branch"
+    branch = GraphProto()
+    branch.CopyFrom(next(a.g for a in node.attribute if a.name == wanted))
+    if branch.sparse_initializer:
+        return None
+    origin = node.name or next(name for name in node.output if name)
+    made = [name for inner in branch.node for name in inner.output] + [t.name for t in branch.initializer]
+    names = {name: f"{origin}/{name}" for name in made if name}
+    for tensor in branch.initializer:
+        tensor.name = names[tensor.name]
+    for inner in branch.node:
+        _reread(inner, names)
+    results = [names.get(value.name, value.name) for value in branch.output]
+    copies = [
+        helper.make_node("Identity", [result], [name])
+        for result, name in zip(results, node.output, strict=True)
+        if name
+    ]
+    return [*branch.node, *copies], list(branch.initializer)
+
+
+def take_in(node: NodeProto, constants: Mapping[str, TensorProto]) -> None:
+    """Put the constants that the graphs inside a node read from outside into them.
+
+    onnx infers shapes from what it sees inside alone, such as the axes of a Squeeze.
+    """
+    for k, graph in enumerate(subgraphs(node)):
+        origin = f"{node.name or next(name for name in node.output if name)}/{k}"
+        names = {name: f"{name}/{origin}" for name in captured(graph) if name in constants}
+        for inner in graph.node:
+            _reread(inner, names)
+        for value in graph.output:
+            value.name = names.get(value.name, value.name)
+        for name, own in names.items():
+            graph.node.insert(0, helper.make_node("Constant", [], [own], value=constants[name]))
+        for inner in graph.node:
+            take_in(inner, constants)
 
 
 def lasting(before: TypeProto, after: TypeProto) -> TypeProto:
