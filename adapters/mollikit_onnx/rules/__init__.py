@@ -4,6 +4,13 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
+from mollikit_onnx.accumulation import formula
+from mollikit_onnx.node import Node
+from mollikit_onnx.registry import Sent, expansion, rule
+from mollikit_onnx.tensor import Tensor
+
+__all__ = ["Node", "Sent", "Tensor", "expansion", "formula", "load_rules", "rule"]
+
 
 @cache
 def load_rules() -> None:

@@ -13,12 +13,10 @@ from onnx import TensorProto, helper
 
 from mollikit_onnx.accumulation import accumulate, add_to, in_place
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import enclosed, formal_input, without_axis
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.rounds import Order, Rounds, is_fixed, keep, keep_each, needed_inside, steady
 from mollikit_onnx.subgraphs import Body
-from mollikit_onnx.tensor import Tensor
 
 _INTEGER = helper.make_tensor_type_proto(TensorProto.INT64, ())
 _TRUTH = helper.make_tensor_type_proto(TensorProto.BOOL, ())

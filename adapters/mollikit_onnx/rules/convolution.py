@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.windows import Windows
-
-Sent = list[Tensor | None]
 
 
 @rule("Conv")

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import scan
-from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 
 @rule("CumSum")

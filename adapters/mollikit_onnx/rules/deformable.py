@@ -5,9 +5,7 @@ from onnx import TensorProto, helper
 
 from mollikit_onnx.accumulation import back, in_place
 from mollikit_onnx.interpolation import Axis, owners, sampled
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.windows import Windows
 
 

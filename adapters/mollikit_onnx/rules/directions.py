@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from mollikit_onnx.accumulation import back
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent
+from mollikit_onnx.rules import Node, Sent
 from mollikit_onnx.rules.gates import Activation, activations
 from mollikit_onnx.rules.linear_algebra import long
 from mollikit_onnx.tensor import Dimension, Tensor

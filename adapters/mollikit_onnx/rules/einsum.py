@@ -5,11 +5,8 @@ from string import ascii_letters
 
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.tensor import Dimension, Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("Einsum")

@@ -3,11 +3,8 @@ from __future__ import annotations
 import math
 from itertools import zip_longest
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.tensor import FLOATS, Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("Identity")

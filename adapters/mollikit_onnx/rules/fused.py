@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import expansion
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Tensor, expansion
 
 Made = list[Tensor | None]
 fused = partial(expansion, domain="com.microsoft")

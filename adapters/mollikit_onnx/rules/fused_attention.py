@@ -11,9 +11,8 @@ from functools import reduce
 import numpy as np
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
+from mollikit_onnx.rules import Node, Tensor
 from mollikit_onnx.rules.fused import Made, fused, plus
-from mollikit_onnx.tensor import Tensor
 
 
 @fused("RotaryEmbedding")

@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Tensor
 
 Activation = Callable[[Tensor], Tensor]
 # By its name in lower case how many of alpha and beta an activation takes, and the function.

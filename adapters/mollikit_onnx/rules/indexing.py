@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import helper
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import moved_back
 from mollikit_onnx.tensor import FLOATS, Tensor
 

@@ -2,11 +2,7 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
-from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 
 @rule("MatMul")

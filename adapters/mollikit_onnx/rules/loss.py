@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from mollikit_onnx.accumulation import formula
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Tensor, formula
 
 
 @formula("NegativeLogLikelihoodLoss")

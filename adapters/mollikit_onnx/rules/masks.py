@@ -12,7 +12,7 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Tensor
 
 # onnxruntime's blocks of channels hold 8 or 16.
 _BLOCK = 16

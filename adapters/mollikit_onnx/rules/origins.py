@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Tensor
 
 # A number goes through a float operator in two parts, as float32 is exact up to 2^24 alone.
 _PART = 4096

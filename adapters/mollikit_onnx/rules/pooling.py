@@ -6,14 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto, helper
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import returned
 from mollikit_onnx.rules.reduction import averaging
-from mollikit_onnx.tensor import Tensor
 from mollikit_onnx.windows import Windows
-
-Sent = list[Tensor | None]
 
 
 @rule("GlobalAveragePool")

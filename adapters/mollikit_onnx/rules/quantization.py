@@ -10,9 +10,7 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from mollikit_onnx.accumulation import back, formula, in_place
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 _RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT4: (-8, 7),

@@ -5,10 +5,8 @@ Source: the ONNX operators of that name; onnxruntime, docs/ContribOperators.md.
 
 from __future__ import annotations
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import expansion
+from mollikit_onnx.rules import Node, Tensor, expansion
 from mollikit_onnx.rules.fused import Made, fused
-from mollikit_onnx.tensor import Tensor
 
 
 def _opened(node: Node, k: int, axis: int = 0) -> Tensor:

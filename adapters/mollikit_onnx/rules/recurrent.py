@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mollikit_onnx.node import Node
 from mollikit_onnx.recurrence import scan
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.directions import Applied, Direction, delayed, directions
 from mollikit_onnx.rules.linear_algebra import long
-from mollikit_onnx.tensor import Tensor
 
 _States = tuple[Sequence[Tensor], Sequence[Tensor]]
 

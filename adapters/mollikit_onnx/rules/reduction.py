@@ -3,11 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
-from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 
 def kept(node: Node, reduced: Tensor) -> Tensor:

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import identity_matrix
-from mollikit_onnx.tensor import Tensor
 
 
 @rule("RoiAlign", since=16)

@@ -6,12 +6,9 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto, helper
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import identity_matrix, returned
 from mollikit_onnx.tensor import Dimension, Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("Resize", since=11)

@@ -8,9 +8,9 @@ from onnx import GraphProto, TypeProto, helper
 from mollikit_onnx.accumulation import accumulate, add_to
 from mollikit_onnx.activity import active_path
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.node import Node
 from mollikit_onnx.pruning import nodes_needed
 from mollikit_onnx.recurrence import formal_input
+from mollikit_onnx.rules import Node
 from mollikit_onnx.subgraphs import Body, lasting
 from mollikit_onnx.tensor import FLOATS, Tensor
 

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.accumulation import formula
 from mollikit_onnx.interpolation import Axis, from_rows, owners, sampled
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Tensor, formula
 
 _OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}
 

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import added_up, numbered
-from mollikit_onnx.tensor import Tensor
 
 
 class Places:

@@ -5,12 +5,8 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import moved_back
-from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 @rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")

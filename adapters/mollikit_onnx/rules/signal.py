@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 
 @rule("DFT", since=17)

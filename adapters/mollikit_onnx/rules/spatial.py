@@ -3,10 +3,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import Sent, rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import identity_matrix
-from mollikit_onnx.tensor import Tensor
 
 
 @rule("SpaceToDepth")
