@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from mollikit_onnx.tensor import Tensor
 
@@ -89,7 +88,7 @@ class Axis:
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype))[:, None])
+    return like.like([[value] for value in values])
 
 
 def sampled(pictures: Tensor, picture: Tensor, axes: Sequence[Axis], taps: Sequence[Taps]) -> Tensor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from mollikit_onnx.errors import ModelError
 
@@ -96,6 +96,10 @@ class Tensor:
     def where(self, condition: Tensor, other: Tensor | float = 0.0) -> Tensor:
         """Return this tensor where the condition holds, ``other`` elsewhere."""
         return condition.op("Where", self, self.graph.operand(other, self.dtype))
+
+    def like(self, values: Any) -> Tensor:
+        """Return a constant of this tensor's type."""
+        return self.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(self.dtype)))
 
     def zeros(self) -> Tensor:
         """Zeros of this tensor's shape and type."""

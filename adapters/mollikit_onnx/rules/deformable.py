@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from mollikit_onnx.accumulation import back, in_place
 from mollikit_onnx.interpolation import Axis, owners, sampled
@@ -61,12 +61,11 @@ def deform_conv(node: Node, g: Tensor) -> Sent:
 def _starts(node: Node, offset: Tensor) -> list[Tensor]:
     """Rows (taps, OH, 1) and columns (taps, 1, OW) that the kernel's taps read where nothing is displaced."""
     windows = Windows.written(node)
-    dtype = helper.tensor_dtype_to_np_dtype(offset.dtype)
     taps = np.indices(windows.kernel).reshape(2, -1, 1, 1)
     starts = []
     for axis in (0, 1):
         places = offset.dims(2 + axis, 3 + axis).counted() * windows.strides[axis]
         along = places.op("Cast", to=offset.dtype).op("Unsqueeze", [1 - axis])
         shift = taps[axis] * windows.dilations[axis] - windows.begin[axis]
-        starts.append(node.graph.constant(shift.astype(dtype)) + along)
+        starts.append(offset.like(shift) + along)
     return starts

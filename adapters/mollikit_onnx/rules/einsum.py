@@ -3,8 +3,6 @@ from __future__ import annotations
 from collections import Counter
 from string import ascii_letters
 
-from onnx import TensorProto
-
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.tensor import Dimension, Tensor
 
@@ -104,8 +102,5 @@ def _diagonal(node: Node, x: Tensor, first: int, second: int) -> Tensor:
     """Where the places along two axes are equal, against the shape of x."""
     places = []
     for axis in (first, second):
-        zero, one = (node.graph.scalar(value, TensorProto.INT64) for value in (0, 1))
-        size = x.dims(axis, axis + 1).op("Squeeze", [0])
-        numbers = node.graph.op("Range", zero, size, one)
-        places.append(numbers.op("Unsqueeze", [k for k in range(x.rank) if k != axis]))
+        places.append(x.dims(axis, axis + 1).counted().op("Unsqueeze", [k for k in range(x.rank) if k != axis]))
     return places[0].op("Equal", places[1])

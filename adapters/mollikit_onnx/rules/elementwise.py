@@ -167,10 +167,8 @@ def mod(node: Node, g: Tensor) -> Sent:
 @rule("Range")
 def range_(node: Node, g: Tensor) -> Sent:
     """y_k = start + k delta; the limit decides on the length alone."""
-    zero, one = (node.graph.scalar(value, g.dtype) for value in (0.0, 1.0))
-    count = g.op("Size").op("Cast", to=g.dtype)
-    steps = node.graph.op("Range", zero, count, one)
-    return [g.op("ReduceSum", keepdims=0), zero, (g * steps).op("ReduceSum", keepdims=0)]
+    steps = g.op("Size").op("Cast", to=g.dtype).counted()
+    return [g.op("ReduceSum", keepdims=0), g.like(0), (g * steps).op("ReduceSum", keepdims=0)]
 
 
 @rule("Where")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import helper
 
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import moved_back
@@ -83,10 +82,7 @@ def one_hot(node: Node, g: Tensor) -> Sent:
     Indices and depth, which may be floats, only ever make steps.
     """
     indices, depth, _ = node.inputs
-    sides = [
-        (g * indices.op("OneHot", depth, g.graph.constant(pair), axis=node.attribute("axis")))
-        for pair in np.eye(2, dtype=helper.tensor_dtype_to_np_dtype(g.dtype))
-    ]
+    sides = [g * indices.op("OneHot", depth, g.like(pair), axis=node.attribute("axis")) for pair in np.eye(2)]
     sums = [side.op("ReduceSum", keepdims=0).op("Unsqueeze", [0]) for side in sides]
     steps = [x.zeros() if x.dtype in FLOATS else None for x in (indices, depth)]
     return [*steps, sums[0].op("Concat", sums[1], axis=0)]

@@ -33,8 +33,7 @@ def matmul(node: Node, g: Tensor) -> Sent:
 
 def long(matrices: Tensor) -> Tensor:
     """All matrices of a stack, one below the other."""
-    rows = matrices.graph.operand([-1], TensorProto.INT64)
-    return matrices.op("Reshape", rows.op("Concat", matrices.dims(-1), axis=0))
+    return matrices.reshaped(-1, matrices.dims(-1))
 
 
 def _transposed(matrix: Tensor) -> Tensor:
@@ -71,11 +70,10 @@ def gemm(node: Node, g: Tensor) -> Sent:
 def det(node: Node, g: Tensor) -> Sent:
     """The cofactors: signed determinants of what is left without a row and a column, singular or not."""
     x = node.x
-    zero, one = (node.graph.scalar(value, TensorProto.INT64) for value in (0, 1))
-    numbers = node.graph.op("Range", zero, x.dims(x.rank - 1).op("Squeeze", [0]), one)
+    numbers = x.dims(x.rank - 1).counted()
     # Row i lists all numbers but i.
     column = numbers.op("Unsqueeze", [1])
-    shorter = node.graph.op("Range", zero, x.dims(x.rank - 1).op("Squeeze", [0]) - 1, one)
+    shorter = (x.dims(x.rank - 1) - 1).counted()
     others = shorter + shorter.op("GreaterOrEqual", column).op("Cast", to=TensorProto.INT64)
     # (..., i, rows, columns), then (..., i, rows, j, columns).
     minors = x.op("Gather", others, axis=x.rank - 2).op("Gather", others, axis=x.rank)

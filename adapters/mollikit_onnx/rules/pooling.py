@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import helper
 
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
-from mollikit_onnx.rules.origins import returned
+from mollikit_onnx.rules.origins import added_up, returned
 from mollikit_onnx.rules.reduction import averaging
 from mollikit_onnx.windows import Windows
 
@@ -70,11 +70,9 @@ def _spread(node: Node, windows: Windows, g: Tensor) -> Tensor:
     channels = node.x.shape[1] if node.x.shape is not None else None
     if not isinstance(channels, int):
         # Channels are summed each by itself, so they may as well be examples.
-        x, alone = node.x, node.graph.operand([-1, 1], TensorProto.INT64)
-        places, windowed = (alone.op("Concat", t.dims(2), axis=0) for t in (x, node.y))
-        one = g.graph.scalar(1.0, g.dtype).op("Expand", [1, 1, *windows.kernel])
-        spread = windows.adjoint(g.op("Reshape", windowed), one, x.op("Reshape", places), 1)
-        return spread.reshaped_like(x)
+        x, one = node.x, g.graph.scalar(1.0, g.dtype).op("Expand", [1, 1, *windows.kernel])
+        alone, windowed = (t.reshaped(-1, 1, like.dims(2)) for t, like in ((x, x), (g, node.y)))
+        return windows.adjoint(windowed, one, alone, 1).reshaped_like(x)
     if _tile_exactly(node, windows):
         return _repeated(g, windows, node.x)
     ones = g.graph.scalar(1.0, g.dtype).op("Expand", [channels, 1, *windows.kernel])
@@ -135,10 +133,7 @@ def max_pool(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
         chosen = x.op("Equal", _repeated(node.y, windows, x)).op("Cast", to=g.dtype)
         part = chosen.op("AveragePool", kernel_shape=windows.kernel, strides=windows.strides)
         return [chosen * _repeated(g / (part * math.prod(windows.kernel)), windows, x)]
-    where = _row_major_indices(node).op("Reshape", [-1])
-    zeros = g.graph.scalar(0.0, g.dtype).op("Expand", x.op("Size").op("Unsqueeze", [0]))
-    flat = zeros.op("ScatterElements", where, g.op("Reshape", [-1]), axis=0, reduction="add")
-    return [flat.op("Reshape", x.dims(), allowzero=1).shaped(x.shape)]
+    return [added_up(g, _row_major_indices(node), x)]
 
 
 def _row_major_indices(node: Node) -> Tensor:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import identity_matrix
@@ -63,7 +61,7 @@ def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tenso
     count = step.op("Ceil") if not ratio else (step - step) + float(ratio)
     most = count.op("ReduceMax", keepdims=0).op("Cast", to=TensorProto.INT64).op("Max", 1)
     number = most.counted().op("Cast", to=rois.dtype)
-    bin_number = _row(rois, list(range(bins))).op("Unsqueeze", [1])
+    bin_number = rois.like(range(bins)).op("Unsqueeze", [1])
     # (regions, bins, samples), in bins from the start.
     times = count.op("Max", 1.0).op("Unsqueeze", [2])
     place = bin_number + (number + 0.5) / times
@@ -83,10 +81,6 @@ def _of_ends(node: Node, readings: Tensor, first: int, name: str) -> tuple[Tenso
     return (of_start - of_end) * scale, of_end * scale
 
 
-def _row(like: Tensor, values: Sequence[float]) -> Tensor:
-    return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype)))
-
-
 def _shifted(node: Node) -> bool:
     return bool(node.attribute("coordinate_transformation_mode") == "half_pixel")
 
@@ -99,7 +93,7 @@ def _bins(node: Node, *, by_rows: bool) -> Tensor:
     first = 0.5 if _shifted(node) else 0.0
     alone = [end / scale for end in (first, first, first + 1, first + 1)]
     kept = node.graph.constant(np.array([not by_rows, by_rows] * 2))
-    regions = rois.where(kept, _row(rois, alone))
+    regions = rois.where(kept, rois.like(alone))
     picture = identity_matrix(x.dims(axis, axis + 1), x.dtype).op("Unsqueeze", [0, 3 if by_rows else 2])
     options = node.options("coordinate_transformation_mode", "sampling_ratio", "mode", "spatial_scale")
     bins = {"output_height": 1, "output_width": 1}

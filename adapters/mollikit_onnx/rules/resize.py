@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
-import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import identity_matrix, returned
@@ -132,24 +130,19 @@ def _resized_identity(node: Node, place: int, axis: int, *, copied: bool) -> Ten
     _, roi, scales, sizes = _operands(node)
     size, width = node.x.dims(axis, axis + 1), 1 if copied else 2
     names = ("antialias", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode")
-    given = {name: node.attribute(name) for name in (*names, "nearest_mode")}
-    attributes = {name: value for name, value in given.items() if value is not None}
+    options = node.options(*names, "nearest_mode")
     region = factors = lengths = None
-    joined = partial(node.graph.op, "Concat", axis=0)
+    joined = node.graph.joined
     if roi is not None:
         first, last = (roi.op("Gather", [k]) for k in (place, place + len(_axes(node))))
-        region = joined(_row(roi, 0, 0), first, _row(roi, 0, 1, 1), last, _row(roi, 1))
+        region = joined(roi.like([0, 0]), first, roi.like([0, 1, 1]), last, roi.like([1]))
     if scales is not None:
-        factors = joined(_row(scales, 1, 1), scales.op("Gather", [place]), _row(scales, width))
+        factors = joined(scales.like([1, 1]), scales.op("Gather", [place]), scales.like([width]))
     if sizes is not None:
-        lengths = joined(_row(sizes, 1), size, sizes.op("Gather", [place]), _row(sizes, width))
+        lengths = joined(1, size, sizes.op("Gather", [place]), width)
     picture = identity_matrix(size, node.x.dtype).op("Unsqueeze", [0, 3])
-    resized = picture.op("Resize", region, factors, lengths, **attributes)
+    resized = picture.op("Resize", region, factors, lengths, **options)
     return resized.op("Gather", node.graph.scalar(0, TensorProto.INT64), axis=3).op("Squeeze", [0])
-
-
-def _row(like: Tensor, *values: int) -> Tensor:
-    return like.graph.constant(np.array(values, helper.tensor_dtype_to_np_dtype(like.dtype)))
 
 
 def _pulled_back(node: Node, g: Tensor, across: Tensor, axis: int) -> Tensor:
@@ -161,5 +154,4 @@ def _pulled_back(node: Node, g: Tensor, across: Tensor, axis: int) -> Tensor:
         return across.op("MatMul", g)
     kept = [0] * axis
     flat = across.op("MatMul", g.op("Reshape", [*kept, 0, -1]))
-    front = node.graph.operand([*kept, -1], TensorProto.INT64)
-    return flat.op("Reshape", front.op("Concat", node.x.dims(axis + 1), axis=0))
+    return flat.reshaped(*kept, -1, node.x.dims(axis + 1))

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import moved_back
@@ -69,9 +66,8 @@ def slice_(node: Node, g: Tensor) -> Sent:
     axes, steps = node.input(3), node.input(4)
     if steps is not None and (steps.value is None or (steps.value != 1).any()):
         return [moved_back(node, g)]
-    whole = partial(node.graph.scalar, dtype=TensorProto.INT64)
     if axes is None:
-        axes = node.graph.op("Range", whole(0), starts.op("Size"), whole(1))
+        axes = starts.op("Size").counted()
     size, left = x.dims().op("Gather", axes), node.y.dims().op("Gather", axes)
     starts, axes = starts.op("Cast", to=size.dtype), axes.op("Cast", to=size.dtype)
     begin = (starts + size).where(starts.op("Less", 0), starts).op("Max", 0).op("Min", size)
