@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import moved_back
