@@ -41,11 +41,6 @@ class Known:
     members: dict[str, list[str] | Pieces] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
 
-    def listed(self, name: str) -> list[str] | None:
-        """Members of a sequence, where they are known one by one."""
-        found = self.members.get(name)
-        return found if isinstance(found, list) else None
-
     def position(self, node: NodeProto, place: int, default: int) -> int | None:
         """A position that a node is given, None where it is computed."""
         if len(node.input) <= place or not node.input[place]:
@@ -104,6 +99,8 @@ def without_sequences(
     nodes: list[NodeProto] = []
     changed = False
     for node in model.graph.node:
+        if not node.domain:
+            _record(known, node)
         writer = None if node.domain else _WRITERS.get(node.op_type)
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute} if writer else {}
         written = writer(known, node, given) if writer else None
@@ -115,46 +112,30 @@ def without_sequences(
     return changed
 
 
-@_writes("SequenceConstruct")
-def _construct(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    known.members[node.output[0]] = list(node.input)
-    return None
-
-
-@_writes("SequenceEmpty")
-def _empty(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    known.members[node.output[0]] = []
-    return None
-
-
-@_writes("Identity")
-def _identity(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    for names in (known.members, known.held):
-        if node.input[0] in names:
-            names[node.output[0]] = names[node.input[0]]  # type: ignore[assignment]
-    return None
-
-
-@_writes("SequenceInsert")
-def _insert(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    members = known.listed(node.input[0])
-    if members is not None:
-        place = known.position(node, 2, len(members))
-        if place is not None and -len(members) <= place <= len(members):
-            place += len(members) if place < 0 else 0
-            known.members[node.output[0]] = [*members[:place], node.input[1], *members[place:]]
-    return None
-
-
-@_writes("SequenceErase")
-def _erase(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    members = known.listed(node.input[0])
-    if members is not None:
-        place = known.position(node, 1, -1)
-        if place is not None and -len(members) <= place < len(members):
-            place %= len(members)
-            known.members[node.output[0]] = [*members[:place], *members[place + 1 :]]
-    return None
+def _record(known: Known, node: NodeProto) -> None:
+    """Note what a node makes of sequences and optionals."""
+    x, y = node.input[0] if node.input else "", node.output[0]
+    members = known.members.get(x)
+    match node.op_type:
+        case "SequenceConstruct" | "SequenceEmpty":
+            known.members[y] = list(node.input)
+        case "Identity":
+            if members is not None:
+                known.members[y] = members
+            if x in known.held:
+                known.held[y] = known.held[x]
+        case "Optional" if x:
+            known.held[y] = x
+        case "SequenceInsert" if isinstance(members, list):
+            place = known.position(node, 2, len(members))
+            if place is not None and -len(members) <= place <= len(members):
+                place += len(members) if place < 0 else 0
+                known.members[y] = [*members[:place], node.input[1], *members[place:]]
+        case "SequenceErase" if isinstance(members, list):
+            place = known.position(node, 1, -1)
+            if place is not None and -len(members) <= place < len(members):
+                place %= len(members)
+                known.members[y] = [*members[:place], *members[place + 1 :]]
 
 
 @_writes("SplitToSequence")
@@ -241,13 +222,6 @@ def _joined(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
         ]
         members = raised
     return [*nodes, helper.make_node("Concat", members, list(node.output), name=node.name, axis=axis)]
-
-
-@_writes("Optional")
-def _optional(known: Known, node: NodeProto, given: dict[str, Any]) -> Written:
-    if node.input and node.input[0]:
-        known.held[node.output[0]] = node.input[0]
-    return None
 
 
 @_writes("OptionalGetElement")

@@ -100,7 +100,8 @@ def _spread(product: Tensor, x: Tensor) -> Tensor:
 
 def _diagonal(node: Node, x: Tensor, first: int, second: int) -> Tensor:
     """Where the places along two axes are equal, against the shape of x."""
-    places = []
-    for axis in (first, second):
-        places.append(x.dims(axis, axis + 1).counted().op("Unsqueeze", [k for k in range(x.rank) if k != axis]))
-    return places[0].op("Equal", places[1])
+    first_places, second_places = (
+        x.dims(axis, axis + 1).counted().op("Unsqueeze", [k for k in range(x.rank) if k != axis])
+        for axis in (first, second)
+    )
+    return first_places.op("Equal", second_places)

@@ -60,9 +60,7 @@ def fused_matmul(node: Node) -> Made:
 @fused("FusedGemm")
 def fused_gemm(node: Node) -> Made:
     """An activation of a Gemm."""
-    options = {name: node.attribute(name, 1.0) for name in ("alpha", "beta")}
-    transposed = {name: node.attribute(name, 0) for name in ("transA", "transB")}
-    y = node.graph.op("Gemm", *node.inputs, **options, **transposed)
+    y = node.graph.op("Gemm", *node.inputs, **node.options("alpha", "beta", "transA", "transB"))
     names = ("activation_alpha", "activation_beta", "activation_gamma")
     return [_activated(node, y, [node.attribute(name) for name in names])]
 
@@ -70,8 +68,7 @@ def fused_gemm(node: Node) -> Made:
 @fused("FusedConv")
 def fused_conv(node: Node) -> Made:
     """An activation of a convolution, to which another tensor may be added before."""
-    own = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    options = {name: node.attribute(name) for name in own if node.attribute(name) is not None}
+    options = node.options("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     y = node.graph.op("Conv", *node.inputs[:3], **options)
     return [_activated(node, plus(y, node.input(3)), node.attribute("activation_params", []))]
 

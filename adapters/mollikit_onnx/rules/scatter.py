@@ -4,6 +4,7 @@ from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import added_up, numbered
+from mollikit_onnx.rules.reduction import products_of_others
 
 
 class Places:
@@ -38,16 +39,14 @@ def scattered(node: Node, g: Tensor) -> Sent:
 def _multiplied(node: Node, places: Places, g: Tensor) -> Sent:
     """Each factor of y, of the data or an update, has g times the product of the other factors."""
     data, _, updates = node.inputs
-    one = g.graph.scalar(1.0, g.dtype)
-    zero = updates.op("Equal", 0.0)
-    filled = one.where(zero, updates)
-    product = places.read(places.write(data, filled, "mul"))
-    zeros = places.read(places.write(data.zeros(), zero.op("Cast", to=g.dtype), "add"))
-    # Without zeros it is product / update; a single zero leaves the others' product to itself alone.
-    single = product.where(zeros.op("Equal", 1.0)).where(zero)
-    others = (product / filled).where(zeros.op("Equal", 0.0), single)
-    factor = places.write(one.expanded_like(data), updates, "mul")
-    return [g * factor, None, places.read(g) * others]
+
+    def joined(x: Tensor, op_type: str) -> Tensor:
+        by_product = op_type == "ReduceProd"
+        into = data if by_product else data.zeros()
+        return places.read(places.write(into, x, "mul" if by_product else "add"))
+
+    factor = places.write(g.like(1).expanded_like(data), updates, "mul")
+    return [g * factor, None, places.read(g) * products_of_others(updates, joined)]
 
 
 def _extremum(node: Node, places: Places, g: Tensor) -> Sent:
