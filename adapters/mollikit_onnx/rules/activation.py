@@ -150,14 +150,6 @@ def swish(node: Node, g: Tensor) -> Sent:
     return [g * (gate + alpha * x * (gate - gate * gate))]
 
 
-@rule("Mish")
-def mish(node: Node, g: Tensor) -> Sent:
-    """Y = x t with t = tanh(softplus(x)), and softplus' = sigmoid."""
-    x = node.x
-    gate = x.op("Softplus").op("Tanh")
-    return [g * (gate + x * (1 - gate * gate) * x.op("Sigmoid"))]
-
-
 @rule("Softmax", since=13)
 def softmax(node: Node, g: Tensor) -> Sent:
     """y_i (g_i - sum_j g_j y_j)."""

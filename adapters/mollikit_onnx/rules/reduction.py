@@ -102,12 +102,6 @@ def reduce_sum_square(node: Node, g: Tensor) -> Sent:
     return [2 * node.x * kept(node, g)]
 
 
-@rule("ReduceLogSum", since=18)
-def reduce_log_sum(node: Node, g: Tensor) -> Sent:
-    """dy/dx = 1 / sum(x)."""
-    return [(kept(node, g) / reduced_again(node, node.x, "ReduceSum")).expanded_like(node.x)]
-
-
 @rule("ReduceLogSumExp", since=18)
 def reduce_log_sum_exp(node: Node, g: Tensor) -> Sent:
     """dy/dx = exp(x - y), and 0 where all of x are -inf."""
