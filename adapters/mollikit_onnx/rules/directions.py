@@ -62,21 +62,19 @@ class Direction:
 
     def from_inputs(self) -> Tensor:
         """What the gates take from the inputs, of all steps."""
-        product = self.x.op("MatMul", self.weight.op("Transpose", perm=[1, 0]))
-        return product if self.biases is None else product + self.biases[0]
+        return self._weighted(self.x, self.weight, 0)
 
     def from_hidden(self) -> Tensor:
         """What the gates take from the hidden states, of all steps."""
-        product = self.before.op("MatMul", self.recurrence.op("Transpose", perm=[1, 0]))
-        return product if self.biases is None else product + self.biases[1]
+        return self._weighted(self.before, self.recurrence, 1)
 
-    def split(self, gates: Tensor) -> list[Tensor]:
-        """Apart by gates: (time, batch, gates * hidden)."""
-        return gates.graph.ops(self.n_gates, "Split", gates, axis=2, num_outputs=self.n_gates)
+    def _weighted(self, x: Tensor, weight: Tensor, which: int) -> Tensor:
+        product = x.op("MatMul", weight.op("Transpose", perm=[1, 0]))
+        return product if self.biases is None else product + self.biases[which]
 
-    def split_rows(self, rows: Tensor) -> list[Tensor]:
-        """Apart by gates: (gates * hidden, ...)."""
-        return rows.graph.ops(self.n_gates, "Split", rows, axis=0, num_outputs=self.n_gates)
+    def split(self, gates: Tensor, axis: int = 2) -> list[Tensor]:
+        """Apart by gates along an axis (gates * hidden)."""
+        return _parts(gates, self.n_gates, axis)
 
     def apply(self, which: int, a: Tensor) -> Applied:
         """Value of an activation, and the function that takes its cotangents back to a."""
@@ -216,8 +214,8 @@ def _at(x: Tensor, k: int, axis: int = 0) -> Tensor:
     return x.op("Gather", x.graph.scalar(k, TensorProto.INT64), axis=axis)
 
 
-def _parts(x: Tensor, n: int) -> list[Tensor]:
-    return x.graph.ops(n, "Split", x, axis=0, num_outputs=n)
+def _parts(x: Tensor, n: int, axis: int = 0) -> list[Tensor]:
+    return x.graph.ops(n, "Split", x, axis=axis, num_outputs=n)
 
 
 def _hidden_states(node: Node, x: Tensor, batch_first: bool) -> Tensor:

@@ -6,13 +6,20 @@ Source: onnxruntime, docs/ContribOperators.md.
 from __future__ import annotations
 
 import math
-from functools import reduce
 
 import numpy as np
 from onnx import TensorProto
 
 from mollikit_onnx.rules import Node, Tensor
 from mollikit_onnx.rules.fused import Made, fused, plus
+
+
+def _known(node: Node, x: Tensor, axis: int, what: str) -> int:
+    """Size of an axis that must be known."""
+    size = x.shape[axis] if x.shape is not None else None
+    if not isinstance(size, int):
+        node.refuse(f"{what} is not known")
+    return size
 
 
 @fused("RotaryEmbedding")
@@ -23,9 +30,7 @@ def rotary_embedding(node: Node) -> Made:
         node.refuse("packed batches are not covered")
     heads = node.attribute("num_heads", 0)
     turned = node.attribute("rotary_embedding_dim", 0)
-    width = cosines.shape[1] if cosines.shape is not None else None
-    if not isinstance(width, int):
-        node.refuse("the width of its table of cosines is not known")
+    width = _known(node, cosines, 1, "the width of its table of cosines")
     size = (x.shape[-1] if x.rank == 4 else None) if turned else 2 * width
     if not isinstance(size, int) and x.rank == 3 and heads and isinstance(x.shape[2], int):
         size = x.shape[2] // heads
@@ -68,10 +73,7 @@ def _attended(node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tenso
     """Return softmax(scale q k' + mask) v of (batch, heads, sequence, size) as (batch, sequence, -1)."""
     scale = node.attribute("scale", 0.0)
     if not scale:
-        size = query.shape[-1] if query.shape is not None else None
-        if not isinstance(size, int):
-            node.refuse("the size of its heads is not known")
-        scale = 1 / math.sqrt(size)
+        scale = 1 / math.sqrt(_known(node, query, -1, "the size of its heads"))
     scores = query.op("MatMul", key.op("Transpose", perm=[0, 1, 3, 2])) * scale
     if node.attribute("unidirectional", 0):
         rows, columns = scores.dims(2, 3), scores.dims(3, 4)
@@ -85,19 +87,15 @@ def _attended(node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tenso
     return joined.op("Reshape", [0, 0, -1])
 
 
-def _padding(node: Node, keys: Tensor) -> Tensor:
-    """What is added to the scores: nothing where a key counts, the filter value where it is padding."""
+def _mask(node: Node, keys: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """What is added to the scores: a bias, and the filter value where a key is padding and does not count."""
+    if keys is None:
+        return bias
     if keys.rank != 2:
         node.refuse(f"a mask of {keys.rank} axes is not covered; of (batch, keys) it would be")
     gone = keys.op("Equal", node.graph.constant(np.array(0, np.int32)))
-    zero = node.graph.scalar(0.0, node.x.dtype)
-    filtered = node.graph.scalar(node.attribute("mask_filter_value", -10000.0), node.x.dtype)
-    return gone.op("Where", filtered, zero).op("Unsqueeze", [1, 2])
-
-
-def _summed(*masks: Tensor | None) -> Tensor | None:
-    given = [mask for mask in masks if mask is not None]
-    return reduce(lambda a, b: a + b, given) if given else None
+    filtered = node.x.like(node.attribute("mask_filter_value", -10000.0))
+    return plus(gone.op("Where", filtered, node.x.like(0.0)).op("Unsqueeze", [1, 2]), bias)
 
 
 @fused("Attention")
@@ -107,14 +105,12 @@ def attention(node: Node) -> Made:
         node.refuse("a past, or rotary positions inside, is not covered")
     heads = node.attribute("num_heads")
     projected = plus(node.x.op("MatMul", node.inputs[1]), node.input(2))
-    third = projected.shape[-1] if projected.shape is not None else None
-    sizes = node.attribute("qkv_hidden_sizes") or ([third // 3] * 3 if isinstance(third, int) else None)
+    sizes = node.attribute("qkv_hidden_sizes")
     if sizes is None:
-        node.refuse("the width of its weights is not known")
+        sizes = [_known(node, projected, -1, "the width of its weights") // 3] * 3
     parts = node.graph.ops(3, "Split", projected, sizes, axis=2)
     query, key, value = (_apart(part, heads) for part in parts)
-    padding = node.input(3)
-    mask = _summed(None if padding is None else _padding(node, padding), node.input(5))
+    mask = _mask(node, node.input(3), node.input(5))
     return [_attended(node, query, key, value, mask).shaped(node.y.shape)]
 
 
@@ -128,13 +124,9 @@ def multi_head_attention(node: Node) -> Made:
         node.refuse("packed queries, keys and values are not covered")
     bias = node.input(3)
     if bias is not None:
-        sizes = [x.shape[2] if x.shape is not None else None for x in (query, key, value)]
-        if not all(isinstance(size, int) for size in sizes):
-            node.refuse("the width of its inputs is not known")
+        sizes = [_known(node, x, 2, "the width of its inputs") for x in (query, key, value)]
         parts = node.graph.ops(3, "Split", bias, sizes, axis=0)
         query, key, value = (x + part for x, part in zip((query, key, value), parts, strict=True))
     heads = node.attribute("num_heads")
-    padding = node.input(4)
-    mask = _summed(None if padding is None else _padding(node, padding), node.input(5))
     query, key, value = (_apart(x, heads) for x in (query, key, value))
-    return [_attended(node, query, key, value, mask)]
+    return [_attended(node, query, key, value, _mask(node, node.input(4), node.input(5)))]

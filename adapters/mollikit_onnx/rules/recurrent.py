@@ -131,17 +131,17 @@ def _gru(run: Direction, linear_first: bool) -> Sent:
     of_inputs, of_hidden = run.split(run.from_inputs()), run.split(run.from_hidden())
     z, dz = run.apply(0, of_inputs[0] + of_hidden[0])
     r, dr = run.apply(0, of_inputs[1] + of_hidden[1])
-    *_, new = run.split_rows(run.recurrence)
+    *of_z_and_r, new = run.split(run.recurrence, axis=0)
     if linear_first:
         n, dn = run.apply(1, of_inputs[2] + r * of_hidden[2])
     else:
         reset = run.before * r
         hidden = reset.op("MatMul", new.op("Transpose", perm=[1, 0]))
         if run.biases is not None:
-            hidden = hidden + run.split_rows(run.biases[1])[2]
+            hidden = hidden + run.split(run.biases[1], axis=0)[2]
         n, dn = run.apply(1, of_inputs[2] + hidden)
     slopes = [dz(run.before - n), dr(of_hidden[2] if linear_first else run.before), dn(1 - z)]
-    both = run.recurrence if linear_first else graph.op("Concat", *run.split_rows(run.recurrence)[:2], axis=0)
+    both = run.recurrence if linear_first else graph.op("Concat", *of_z_and_r, axis=0)
 
     def step(states: list[Tensor], slices: list[Tensor]) -> _States:
         g, at_z, at_r, at_n, z, r = slices
