@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 from mollikit_onnx.accumulation import accumulate, add_to, in_place
 from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.recurrence import enclosed, formal_input, without_axis
+from mollikit_onnx.recurrence import enclosed, formal_input
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
-from mollikit_onnx.rules.rounds import Order, Rounds, is_fixed, keep, keep_each, needed_inside, steady
+from mollikit_onnx.rules.rounds import Rounds, Sliced, is_fixed, keep, keep_each, needed_inside, steady
 from mollikit_onnx.subgraphs import Body
 
 _INTEGER = helper.make_tensor_type_proto(TensorProto.INT64, ())
@@ -46,20 +46,18 @@ def scan(node: Node, *cotangents: Tensor | None) -> Sent:
     graph, steps = node.graph, node.attribute("body")
     n_sequences = node.attribute("num_scan_inputs")
     n_states = len(node.inputs) - n_sequences
-    states, sequences = node.inputs[:n_states], node.inputs[n_states:]
+    states = node.inputs[:n_states]
     if len(steps.input) != len(node.inputs):
         node.refuse("its inputs are not those of its body, as in opset 8; export it at opset 18")
     _name_outputs(node, len(steps.output))
-    orders = [Order.of(node, "input", k, x.rank) for k, x in enumerate(sequences)]
-    straight = [order.straight(x) for order, x in zip(orders, sequences, strict=True)]
-    stacked = []
-    for k, g in enumerate([*cotangents, *[None] * len(steps.output)][n_states : len(steps.output)]):
-        stacked.append(None if g is None else Order.of(node, "output", k, g.rank).straight(g))
+    sequences = [Sliced.of(node, "input", k, x) for k, x in enumerate(node.inputs[n_states:])]
+    given = [*cotangents, *[None] * len(steps.output)][n_states : len(steps.output)]
+    stacked = [None if g is None else Sliced.of(node, "output", k, g) for k, g in enumerate(given)]
 
     inner = graph.inner()
     before = [formal_input(inner, x, x.shape) for x in states]
-    slices = [formal_input(inner, x, without_axis(x.shape, 0)) for x in straight]
-    arriving = [None if g is None else formal_input(inner, g, without_axis(g.shape, 0)) for g in stacked]
+    slices = [x.formal(inner) for x in sequences]
+    arriving = [None if g is None else g.formal(inner) for g in stacked]
     body = Body.of(steps, inner, [*before, *slices])
     wanted = node.wanted[n_states : len(node.inputs)]
     asked = [x for x, is_wanted in zip(slices, wanted, strict=True) if is_wanted]
@@ -70,9 +68,12 @@ def scan(node: Node, *cotangents: Tensor | None) -> Sent:
     outputs = [*earlier, *_added(sums, found[len(asked) :]), *of_slices]
 
     used = needed_inside(inner, outputs)
-    kept = [(x, keep(node, steps, k, graph.type_of(x.name))) for k, x in enumerate(before) if x.name in used]
-    given = [(x, whole) for x, whole in zip([*slices, *arriving], [*straight, *stacked], strict=True) if x]
-    read = [*kept, *(pair for pair in given if pair[0].name in used)] or given[:1]
+    kinds = [graph.type_of(x.name) for x in before]
+    kept = [(x, Sliced(keep(node, steps, k, kinds[k]), 0, 0)) for k, x in enumerate(before) if x.name in used]
+    both = zip([*slices, *arriving], [*sequences, *stacked], strict=True)
+    pairs = [(x, whole) for x, whole in both if x and whole]
+    read = [*kept, *(pair for pair in pairs if pair[0].name in used)] or pairs[:1]
+    returned = [x for x, is_wanted in zip(sequences, wanted, strict=True) if is_wanted]
     starts = [_started(node, k, cotangents, states[k]) for k in rounds.live]
     formal = [*rounds.carried, *sums, *(x for x, _ in read)]
     name = graph.fresh(f"{graph.scope}/backwards")
@@ -81,21 +82,20 @@ def scan(node: Node, *cotangents: Tensor | None) -> Sent:
         "Scan",
         *starts,
         *(x.zeros() for x in captured),
-        *(whole for _, whole in read),
+        *(x.whole for _, x in read),
         body=enclosed(inner, name, formal, outputs),
         num_scan_inputs=len(read),
-        scan_input_directions=[1] * len(read),
-        scan_output_directions=[1] * len(asked),
+        scan_input_axes=[x.axis for _, x in read],
+        scan_input_directions=[1 - x.direction for _, x in read],
+        scan_output_axes=[x.axis for x in returned],
+        scan_output_directions=[1 - x.direction for x in returned],
     )
-    like = [*(states[k] for k in rounds.live), *captured]
-    like += [x for x, is_wanted in zip(straight, wanted, strict=True) if is_wanted]
-    made = _typed(like, made)
-    of_states, of_captured = made[: len(earlier)], made[len(earlier) : len(like) - len(asked)]
-    rest = iter(made[len(like) - len(asked) :])
-    turned = [order.back(next(rest)) if w else None for order, w in zip(orders, wanted, strict=True)]
-    by_place = dict(zip(rounds.live, of_states, strict=True))
+    made = _typed([*(states[k] for k in rounds.live), *captured, *(x.whole for x in returned)], made)
+    by_place = dict(zip(rounds.live, made, strict=False))
     placed = [by_place.get(k) for k in range(n_states)]
-    return [*placed, *turned, *in_place(node.wanted[len(node.inputs) :], of_captured)]
+    behind = made[len(rounds.live) :]
+    turned = in_place(wanted, behind[len(captured) :])
+    return [*placed, *turned, *in_place(node.wanted[len(node.inputs) :], behind)]
 
 
 @rule("Loop")

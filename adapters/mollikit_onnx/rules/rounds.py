@@ -9,7 +9,7 @@ from mollikit_onnx.accumulation import accumulate, add_to
 from mollikit_onnx.activity import active_path
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.pruning import nodes_needed
-from mollikit_onnx.recurrence import formal_input
+from mollikit_onnx.recurrence import formal_input, without_axis
 from mollikit_onnx.rules import Node
 from mollikit_onnx.subgraphs import Body, lasting
 from mollikit_onnx.tensor import FLOATS, Tensor
@@ -184,40 +184,19 @@ def needed_inside(inner: GraphBuilder, outputs: Sequence[Tensor]) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Order:
-    """The order in which a Scan takes the slices of an input, or joins those of an output.
+class Sliced:
+    """A tensor that a Scan takes apart or joins along an axis, from the end where the direction is 1."""
 
-    Attributes
-    ----------
-    axis : int
-    backwards : bool
-        From the end to the beginning.
-    rank : int
-        Of the whole.
-    """
-
+    whole: Tensor
     axis: int
-    backwards: bool
-    rank: int
+    direction: int
 
     @classmethod
-    def of(cls, node: Node, side: str, k: int, rank: int) -> Order:
-        """Read the order of the k-th input or output that is scanned."""
+    def of(cls, node: Node, side: str, k: int, whole: Tensor) -> Sliced:
+        """Read how the k-th input or output is scanned."""
         axes, directions = (node.attribute(f"scan_{side}_{what}") for what in ("axes", "directions"))
-        return cls(axes[k] % rank if axes else 0, bool(directions[k]) if directions else False, rank)
+        return cls(whole, axes[k] % whole.rank if axes else 0, directions[k] if directions else 0)
 
-    def straight(self, x: Tensor) -> Tensor:
-        """Return the whole with the first slice first along the first axis."""
-        others = [axis for axis in range(self.rank) if axis != self.axis]
-        x = x.op("Transpose", perm=[self.axis, *others]) if self.axis else x
-        return self._turned(x)
-
-    def back(self, x: Tensor) -> Tensor:
-        """Undo `straight`."""
-        x = self._turned(x)
-        places = list(range(1, self.rank))
-        places.insert(self.axis, 0)
-        return x.op("Transpose", perm=places) if self.axis else x
-
-    def _turned(self, x: Tensor) -> Tensor:
-        return x.op("Slice", [-1], [-(2**63)], [0], [-1]).shaped(x.shape) if self.backwards else x
+    def formal(self, inner: GraphBuilder) -> Tensor:
+        """Return a slice of it, for an input of a body."""
+        return formal_input(inner, self.whole, without_axis(self.whole.shape, self.axis))
