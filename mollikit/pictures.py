@@ -12,6 +12,7 @@ from mollikit.atomic import replacing
 
 if TYPE_CHECKING:
     from mollikit.measurement import Measurement
+    from mollikit.surrogates import BiasedView
 
 SIGNED = "RdBu_r"
 
@@ -83,18 +84,24 @@ def resolved_map(
     bar : matplotlib.axes.Axes, optional
         Where the colour bar is drawn.
     """
+    low, high = seen.interval(level)
+    _laid_over(axes, photo, seen.value, (low > 0) | (high < 0), title, bar)
+
+
+def _laid_over(
+    axes: Any, photo: NDArray[Any], values: NDArray[Any], shown: NDArray[Any] | bool, title: str, bar: Any
+) -> None:
     grey = photo if photo.ndim == 2 else photo @ np.array([0.299, 0.587, 0.114])
     # From grey to white, so that both colours stay legible on it.
     axes.imshow(grey, cmap="gray", vmin=-140, vmax=255)
-    low, high = seen.interval(level)
-    reach = _reach(seen.value)
-    opacity = np.clip(np.abs(seen.value) / reach, 0, 1) ** 0.5 * ((low > 0) | (high < 0))
+    reach = _reach(values)
+    opacity = np.clip(np.abs(values) / reach, 0, 1) ** 0.5 * shown
     height, width = photo.shape[:2]
     # The last cells are cut by the edge where their size does not divide the photo's.
-    cell = (-(-height // seen.value.shape[0]), -(-width // seen.value.shape[1]))
-    extent = (-0.5, cell[1] * seen.value.shape[1] - 0.5, cell[0] * seen.value.shape[0] - 0.5, -0.5)
+    cell = (-(-height // values.shape[0]), -(-width // values.shape[1]))
+    extent = (-0.5, cell[1] * values.shape[1] - 0.5, cell[0] * values.shape[0] - 0.5, -0.5)
     image = axes.imshow(
-        seen.value,
+        values,
         cmap=SIGNED,
         vmin=-reach,
         vmax=reach,
@@ -158,6 +165,49 @@ def panel(
         bar=bars[3],
     )
     error_map(maps[4], seen.standard_error, "standard error of the cells", bar=bars[4])
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=100)
+
+
+def biased_panel(
+    path: str | os.PathLike[str],
+    photo: NDArray[Any],
+    raw: NDArray[Any],
+    smoothed: BiasedView,
+    seen: BiasedView,
+    *,
+    title: str = "",
+    biased: str = "",
+    what: str = "what the model sees",
+) -> None:
+    """Write one picture of a biased estimate: as `panel`, but no cell has an error of its own to go blank by.
+
+    Parameters
+    ----------
+    path, photo, raw, title, what
+        As of `panel`.
+    smoothed, seen : BiasedView
+        The gradient with its channels summed, (H, W), and the view that is laid over the photo, (h, w).
+    biased : str
+        What makes it biased: said in the title.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.4, 4.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}\nbiased: {biased}", fontsize=12)
+    maps, bars = figure.subplots(2, 4, gridspec_kw={"height_ratios": [1, 0.045]})
+    maps[0].imshow(photo, cmap="gray" if photo.ndim == 2 else None)
+    maps[0].set_title(what, fontsize=10.5)
+    maps[0].set_axis_off()
+    bars[0].set_axis_off()
+    signed_map(maps[1], raw, "raw gradient", bar=bars[1])
+    told = f"smoothed, channels summed\nbiased, error {smoothed.told}"
+    signed_map(maps[2], smoothed.value, told, bar=bars[2])
+    cell = -(-photo.shape[0] // seen.value.shape[0])
+    told = f"the same in {cell}x{cell} cells\nbiased, error {seen.told}"
+    _laid_over(maps[3], photo, seen.value, True, told, bars[3])
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=100)
 

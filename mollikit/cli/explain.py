@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mollikit import Estimate, Interrupted, Kernel, Pathwise, ProgressBar, Sampler
+from mollikit import BiasedEstimate, Combined, Estimate, Interrupted, Kernel, Pathwise, ProgressBar
 from mollikit.cli import options, words
 from mollikit.cli.command import INTERRUPTED, Command, used_on
 from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.report import lines, record
 from mollikit.cli.subjects import Subject, views_of
+from mollikit.cli.surrogates import AUDIT, towards_surrogate
 from mollikit.cli.writing import undisturbed, whole_folder
 from mollikit.layout import Layout
 from mollikit.oracles import GradientOracle, ModelFile
@@ -32,7 +33,7 @@ class Explanation:
     predictions: Predictions
     oracle: GradientOracle
     raw: Any
-    estimate: Estimate
+    estimate: Estimate | BiasedEstimate
     interrupted: bool
 
 
@@ -63,12 +64,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="an image; a .npy array of the input's shape; or a .npz of arrays by input name",
     )
-    options.kernel_and_seed(parser).add_argument(
+    smoothing = options.kernel_and_seed(parser).add_argument
+    smoothing(
         "--sampler",
         type=options.checked(words.sampler),
-        default="recentred:8",
         metavar="NAME[:POINTS]",
-        help=f"{', '.join(words.SAMPLERS)}, with the points of a group (default: recentred:8)",
+        help=f"{', '.join(words.SAMPLERS)}, with the points of a group (default: recentred:8; with "
+        "--forwards independent)",
+    )
+    smoothing(
+        "--forwards",
+        type=options.whole(4),
+        metavar="N",
+        help="draw the gradients towards a surrogate of N forward passes, each a third of a gradient: on "
+        "deep nets far less noise, and a bias; errors are then estimated risks, the bias included "
+        f"(--evaluations is the cost of all, by default that of the surrogate and {AUDIT} gradients)",
     )
     stopping = parser.add_argument_group("when to stop, the first of several").add_argument
     stopping("--evaluations", type=options.whole(1), metavar="N", help="gradients to evaluate at most")
@@ -115,9 +125,14 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
         opened = Opened.of(asked, asked.inputs)
         model, subjects = opened.model, opened.subjects
         kernel = words.kernel(asked.kernel)(words.scale(asked.scale))
-        estimator = Pathwise(inputs=kernel, sampler=words.sampler(asked.sampler), block=asked.block)
+        default = "recentred:8" if asked.forwards is None else "independent"
+        asked.sampler = asked.sampler or default
+        pathwise = Pathwise(inputs=kernel, sampler=words.sampler(asked.sampler), block=asked.block)
+        estimator: Pathwise | Combined = pathwise
+        if asked.forwards is not None:
+            estimator, asked.evaluations = towards_surrogate(asked, pathwise)
         for subject in subjects:
-            _check(subject, kernel, estimator.sampler, asked)
+            _check(subject, kernel, estimator, asked)
         predictions = [opened.predicted(subject) for subject in subjects]
         records: list[dict[str, Any]] = []
         interrupted = False
@@ -148,21 +163,32 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
     return Explained(records, interrupted)
 
 
-def _check(subject: Subject, kernel: Kernel, sampler: Sampler, asked: argparse.Namespace) -> None:
+def _check(
+    subject: Subject, kernel: Kernel, estimator: Pathwise | Combined, asked: argparse.Namespace
+) -> None:
     """Refuse what would be refused later, while nothing has been computed for any input."""
     points = subject.points
+    sampler = estimator.sampler if isinstance(estimator, Pathwise) else estimator.pathwise.sampler
     with used_on(subject.path):
         arrays = points.values() if isinstance(points, Mapping) else [points]
         moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
         sampler.check(moving)
         group_size = sampler.group_size(moving)
-        words.budget(asked).check(group_size, views_of(subject, asked.view_pool), sampler.fewest_groups)
+        views = views_of(subject, asked.view_pool)
+        if isinstance(estimator, Pathwise):
+            words.budget(asked).check(group_size, views, sampler.fewest_groups)
+        else:
+            estimator.check(words.budget(asked), points)
         if asked.block is not None and asked.block < group_size:
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
 
 
 def _explained(
-    model: ModelFile, subject: Subject, predicted: Predictions, estimator: Pathwise, asked: argparse.Namespace
+    model: ModelFile,
+    subject: Subject,
+    predicted: Predictions,
+    estimator: Pathwise | Combined,
+    asked: argparse.Namespace,
 ) -> Explanation:
     oracle = anchored(model, subject)
     _, answer = oracle.value_and_gradient(subject.batch, **subject.held_batch)
@@ -197,18 +223,8 @@ def _write(folder: Path, done: Explanation, asked: argparse.Namespace) -> dict[s
     files = [f"{stem}.npz", f"{stem}.json"]
     np.savez(folder / f"{stem}.npz", **_arrays(done))
     if subject.photo is not None:
-        from mollikit.pictures import panel
-
         files.insert(0, f"{stem}.png")
-        panel(
-            folder / f"{stem}.png",
-            subject.photo,
-            done.raw,
-            estimate.views["summed"],
-            estimate.views["pooled"],
-            title=f"{stem}: gradient of {done.predictions.target_label}, {estimate.n_evaluations} evaluations"
-            + (" (interrupted)" if done.interrupted else ""),
-        )
+        _draw(folder / f"{stem}.png", done)
     told = record(
         asked, subject, done.oracle, done.predictions, estimate, interrupted=done.interrupted, files=files
     )
@@ -216,18 +232,36 @@ def _write(folder: Path, done: Explanation, asked: argparse.Namespace) -> dict[s
     return told
 
 
+def _draw(path: Path, done: Explanation) -> None:
+    from mollikit.pictures import biased_panel, panel
+
+    estimate, subject = done.estimate, done.subject
+    assert subject.photo is not None
+    title = f"{subject.path.stem}: gradient of {done.predictions.target_label}, "
+    end = " (interrupted)" if done.interrupted else ""
+    if isinstance(estimate, BiasedEstimate):
+        title += f"the cost of {estimate.n_evaluations:.4g} gradients{end}"
+        views = estimate.views["summed"], estimate.views["pooled"]
+        biased_panel(path, subject.photo, done.raw, *views, title=title, biased=estimate.biased)
+    else:
+        title += f"{estimate.n_evaluations} evaluations{end}"
+        panel(path, subject.photo, done.raw, estimate.views["summed"], estimate.views["pooled"], title=title)
+
+
 def _arrays(done: Explanation) -> dict[str, Any]:
     estimate = done.estimate
     arrays: dict[str, NDArray[Any]] = {}
-    for name, form in (
-        ("gradient", estimate.gradient),
-        ("standard_error", estimate.standard_error),
-        ("raw_gradient", done.raw),
-    ):
+    forms = {"gradient": estimate.gradient, "raw_gradient": done.raw}
+    if isinstance(estimate, Estimate):
+        forms["standard_error"] = estimate.standard_error
+    for name, form in forms.items():
         leaves = {f"{name}.{key}": v for key, v in form.items()} if isinstance(form, dict) else {name: form}
         arrays |= leaves
-    for name, view in estimate.views.items():
-        arrays |= {f"view.{name}": view.value, f"view.{name}.standard_error": view.standard_error}
+    arrays |= {f"view.{name}": view.value for name, view in estimate.views.items()}
+    if isinstance(estimate, Estimate):
+        arrays |= {
+            f"view.{name}.standard_error": view.standard_error for name, view in estimate.views.items()
+        }
     return arrays
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mollikit import Estimate, RelativeError
+from mollikit import BiasedEstimate, Estimate, RelativeError
 from mollikit._version import __version__
 from mollikit.cli.models import Described, fingerprint
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.subjects import Subject
 from mollikit.cli.writing import TOOL
 from mollikit.oracles import GradientOracle
+from mollikit.surrogates.risk import StatedRisk
 
 # The error that a forecast is made for.
 _WANTED = 0.1
@@ -27,7 +28,7 @@ def record(
     subject: Subject,
     oracle: GradientOracle,
     predictions: Predictions,
-    estimate: Estimate,
+    estimate: Estimate | BiasedEstimate,
     *,
     interrupted: bool,
     files: Sequence[str],
@@ -42,16 +43,13 @@ def record(
         "predictions": predictions.top(),
         "target": {"index": list(predictions.target), "label": predictions.target_label},
         "n_evaluations": estimate.n_evaluations,
-        "n_groups": estimate.n_groups,
-        "block": estimate.block,
         "relative_error": {
             "map": _finite(estimate.relative_error),
             **{name: _finite(view.relative_error) for name, view in estimate.views.items()},
         },
-        "forecast": _forecast(estimate),
         "seconds": estimate.seconds,
-        "stopped": estimate.stopped,
         "partial": estimate.partial,
+        **(_of_biased(estimate) if isinstance(estimate, BiasedEstimate) else _of_unbiased(estimate)),
         "interrupted": interrupted,
         "arguments": {
             name: [str(part) for part in value]
@@ -75,14 +73,18 @@ def record(
 
 
 def repeating(
-    asked: argparse.Namespace, subject: Subject, predictions: Predictions, estimate: Estimate
+    asked: argparse.Namespace, subject: Subject, predictions: Predictions, estimate: Estimate | BiasedEstimate
 ) -> list[str]:
     """Return the arguments that give the same bits again, from the same folder, with nothing left open."""
     words = ["explain", str(asked.model), str(subject.path)]
     words += ["--target", ",".join(map(str, predictions.target)) or "top"]
     words += ["--kernel", asked.kernel, "--scale", asked.scale, "--sampler", asked.sampler]
-    words += ["--evaluations", str(estimate.n_evaluations), "--seed", str(asked.seed)]
-    words += ["--block", str(estimate.block)]
+    if isinstance(estimate, BiasedEstimate):
+        budget, block = asked.evaluations, _block(estimate)
+        words += ["--forwards", str(asked.forwards)]
+    else:
+        budget, block = estimate.n_evaluations, estimate.block
+    words += ["--evaluations", str(budget), "--seed", str(asked.seed), "--block", str(block)]
     if subject.preprocessing is not None:
         words += subject.preprocessing.as_options()
         if asked.view_pool is not None:
@@ -102,12 +104,20 @@ def lines(told: dict[str, Any], out: Path) -> list[str]:
         seen = ", ".join(f"{p['name'] or p['index']} {p['probability']:.1%}" for p in top)
         said.append(f"  the model sees   {seen}")
     said.append(f"  explained        {told['target']['label']}")
-    said.append(f"  evaluations      {told['n_evaluations']} in {told['seconds']:.1f} s, {_stopped(told)}")
-    said.append(f"  relative error   {_percent(errors['map'])} of the whole map")
+    said.append(
+        f"  evaluations      {told['n_evaluations']:.6g} in {told['seconds']:.1f} s, {_stopped(told)}"
+    )
+    if told["biased"] is not None:
+        said.append(f"  biased           {told['biased']}")
+    said.append(f"  relative error   {_error(told, 'map')} of the whole map")
     if "pooled" in errors:
-        said[-1] += f", {_percent(errors['pooled'])} of the view in the picture (channels summed, pooled)"
+        said[-1] += f", {_error(told, 'pooled')} of the view in the picture (channels summed, pooled)"
+    if told["biased"] is not None:
+        said.append("                   by estimated risk, the bias included; intervals of 95% in brackets")
+    if "pooled" in errors:
         if errors["pooled"] is None or errors["pooled"] > 0.5:
-            said.append("                   too rough to read details from: more --seconds would help")
+            more = "--seconds" if told["biased"] is None else "--evaluations"
+            said.append(f"                   too rough to read details from: more {more} would help")
     else:
         said.append("  picture          none: only photos have one")
     if (ahead := told["forecast"]) is not None:
@@ -118,6 +128,44 @@ def lines(told: dict[str, Any], out: Path) -> list[str]:
         )
     said.append(f"  written          {', '.join(str(out / name) for name in told['files'])}")
     return said
+
+
+def _of_unbiased(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "biased": None,
+        "n_groups": estimate.n_groups,
+        "block": estimate.block,
+        "forecast": _forecast(estimate),
+        "stopped": estimate.stopped,
+    }
+
+
+def _of_biased(estimate: BiasedEstimate) -> dict[str, Any]:
+    stated: dict[str, StatedRisk] = {"map": estimate, **estimate.views}
+    return {
+        "biased": estimate.biased,
+        "n_gradients": estimate.n_gradients,
+        "n_folds": estimate.n_folds,
+        "block": _block(estimate),
+        "relative_interval": {
+            name: [_finite(end) for end in part.relative_interval()] for name, part in stated.items()
+        },
+        "risk": {
+            name: {
+                "risk": part.risk,
+                "standard_error": _finite(part.risk_standard_error),
+                "degrees_of_freedom": part.risk_degrees_of_freedom,
+                "signal": part.signal,
+            }
+            for name, part in stated.items()
+        },
+        "forecast": None,
+        "stopped": "interrupted" if estimate.partial else estimate.provenance["budget"],
+    }
+
+
+def _block(estimate: BiasedEstimate) -> int:
+    return int(estimate.provenance["unbiased"]["block"])
 
 
 def _forecast(estimate: Estimate) -> dict[str, Any] | None:
@@ -144,6 +192,15 @@ def _stopped(told: dict[str, Any]) -> str:
 def _finite(error: float) -> float | None:
     """JSON has no infinity: None stands for an error that is not resolved."""
     return float(error) if np.isfinite(error) else None
+
+
+def _error(told: dict[str, Any], name: str) -> str:
+    """An error of a record, with its interval where it is an estimated risk."""
+    error = _percent(told["relative_error"][name])
+    if told["biased"] is None or told["relative_error"][name] is None:
+        return error
+    low, high = ("?" if end is None else f"{100 * end:.3g}" for end in told["relative_interval"][name])
+    return f"{error} [{low} to {high}%]"
 
 
 def _percent(error: float | None) -> str:

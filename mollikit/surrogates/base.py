@@ -176,6 +176,10 @@ class FromFolds(ABC):
             partial = estimated(partial=True) if len(runs) >= _FEWEST else None
             raise Interrupted(partial) from None
 
+    def check(self, budget: Budget, inputs: ArrayLike | Mapping[str, ArrayLike]) -> None:
+        """Raise TypeError or ValueError where a budget does not suit the folds at an input."""
+        self._checked(budget, Layout.of(inputs))
+
     def _checked(self, budget: Budget, layout: Layout) -> int:
         name = type(self).__name__
         if self.folds < _FEWEST:

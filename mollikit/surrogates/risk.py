@@ -63,5 +63,5 @@ class StatedRisk:
         """The relative error with its interval of 95%, in words."""
         if self.signal <= 0:
             return "unresolved"
-        low, high = (f"{100 * end:.2g}" if np.isfinite(end) else "?" for end in self.relative_interval())
+        low, high = (f"{100 * end:.3g}" if np.isfinite(end) else "?" for end in self.relative_interval())
         return f"{100 * self.relative_error:.3g}% ({low} to {high}%)"

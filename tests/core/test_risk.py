@@ -104,7 +104,7 @@ def test_an_interval_is_never_below_zero_and_is_told():
     assert run.risk < high
     _, most = run.relative_interval()
     assert most == pytest.approx(np.sqrt(high / run.signal))
-    assert f"(0 to {100 * most:.2g}%)" in repr(run)
+    assert f"(0 to {100 * most:.3g}%)" in repr(run)
     assert run.risk_interval(0.5)[1] < high
     with pytest.raises(ValueError, match=r"level=95"):
         run.risk_interval(95)

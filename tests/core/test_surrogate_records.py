@@ -118,7 +118,7 @@ def test_a_notebook_is_told_of_the_bias_and_the_interval():
     for told in (
         "|biased|",
         "drawn towards a surrogate: fixed by hand",
-        f"{100 * made.relative_error:.3g}% ({100 * low:.2g} to {100 * high:.2g}%)",
+        f"{100 * made.relative_error:.3g}% ({100 * low:.3g} to {100 * high:.3g}%)",
         "64 in 8 folds",
         "Gaussian(1)",
         "7, item 0",
