@@ -4,6 +4,7 @@ from mollikit_onnx.registry import constant_by_law
 
 # Piecewise constant.
 constant_by_law("Ceil", "Floor", "Hardmax", "MelWeightMatrix", "Round", "Sign")
+constant_by_law("Binarizer", domain="ai.onnx.ml")
 # Results that are not real numbers.
 constant_by_law(
     "And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or"

@@ -57,6 +57,7 @@ def top_k(node: Node, g: Tensor, *_: Tensor | None) -> Sent:
 
 
 @rule("Compress")
+@rule("ArrayFeatureExtractor", domain="ai.onnx.ml")
 def compress(node: Node, g: Tensor) -> Sent:
     """The elements that were kept have their cotangents."""
     return [moved_back(node, g)]
