@@ -8,7 +8,7 @@ independent models, with one independent input each where inputs are smoothed to
 design of which the budget holds fewer than 8 groups is left out. Writes weights.md.
 
 With --rows: `estimate_batch`, whose rows share each model, against `estimate` of the rows one after the
-other, to the same bits. Seconds are of the process, the fewest of three runs in processes of their own; peak
+other, to the same bits. Seconds are of the process, the fewest of two runs in processes of their own; peak
 memory is beyond what the process holds with model and inputs in place. The machine was shared with others.
 """
 
@@ -68,8 +68,8 @@ def batches(rows):
     photo = nets.chelsea()
     photos = np.stack([photo[:, 8 * k : 8 * k + 112, 56:168] for k in range(rows)])
     return {
-        "MLP, d = 64": (nets.mlp, pictures[0], 0.2, 512),
-        "CNN, d = 784": (nets.cnn, pictures[1], 0.2, 512),
+        "MLP, d = 64": (nets.mlp, pictures[0], 0.2, 128),
+        "CNN, d = 784": (nets.cnn, pictures[1], 0.2, 128),
         "EfficientNet-Lite0, d = 37632": (lambda: nets.efficientnet_torch(folded=False), photos, 0.05, 8),
     }
 
@@ -92,7 +92,7 @@ def batch_measured(name, rows, both, together):
     return took, (peak - before) / 1024, [estimate.gradient.tobytes() for estimate in estimates]
 
 
-def in_processes(rows, repeats=3):
+def in_processes(rows, repeats=2):
     """The lines of the table: time and memory of a row in a batch, and by itself."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as fresh:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from mollikit.batches import Batch, Shape
+from mollikit.batches import Batch, Shape, check_shape
 from mollikit.oracles import Array, Points
 from mollikit.outputs import Output, not_the_batch
 from mollikit.targeted import Targeted
@@ -22,6 +23,7 @@ from mollikit.targets import (
     name_of,
     read_targets,
 )
+from mollikit_tensorflow.layers import LayerSource
 from mollikit_tensorflow.programs import Arguments, Program, Programs
 from mollikit_tensorflow.sources import Source, digest, row_shapes, source_of
 
@@ -49,6 +51,10 @@ class TensorFlowOracle(Targeted):
         precedence over an index.
     output : int, str or callable, optional
         Which of several outputs: its place, its key or attribute, or a function that takes it out.
+    layer : str, optional
+        Name of a layer of a Functional or Sequential model whose output the points replace, such as the
+        embeddings of a token model; all of the model's inputs are held then. `layer_output` gives the points
+        of an input.
     dtype : dtype, optional
         Of a function's points and held floats, by default the points' own; named inputs have their own.
     jit_compile : bool
@@ -76,6 +82,7 @@ class TensorFlowOracle(Targeted):
         *,
         target: Target | Literal["top"] = None,
         output: Output = None,
+        layer: str | None = None,
         dtype: Any = None,
         jit_compile: bool = False,
     ) -> None:
@@ -83,7 +90,9 @@ class TensorFlowOracle(Targeted):
         self._dtype = None if dtype is None else tf.as_dtype(dtype)
         if self._dtype is not None and not self._dtype.is_floating:
             raise TypeError(f"dtype={self._dtype.name}: points are floats")
-        self._source: Source = source_of(model)
+        if layer is not None and not isinstance(model, keras.Layer):
+            raise ValueError("layer= is for a Keras model")
+        self._source: Source = source_of(model) if layer is None else LayerSource(model, layer)
         if self._dtype is not None and self._source.inputs:
             raise ValueError(
                 f"dtype= is for functions: the inputs of model {self._source.name!r} have dtypes of their own"
@@ -94,8 +103,13 @@ class TensorFlowOracle(Targeted):
 
     @property
     def input_shapes(self) -> Mapping[str, Shape]:
-        """Shape of each float input, without the batch axis; empty where the model names no inputs."""
+        """Shape of each float input, without the batch axis; empty where the model names no inputs.
+
+        Of an oracle with a layer, that of its output.
+        """
         shapes = row_shapes(self._source)
+        if isinstance(self._source, LayerSource):
+            return {self._source.layer: shapes[self._source.layer]}
         floats = (name for name, spec in self._source.inputs.items() if spec.dtype.is_floating)
         return {name or "input": shapes[name] for name in floats}
 
@@ -215,6 +229,27 @@ class TensorFlowOracle(Targeted):
         reweighted._weights = replaced
         return reweighted
 
+    def layer_output(self, **inputs: Array) -> Array:
+        """Return the output (m, *shape) of ``layer`` for a batch of the model's inputs: points to smooth at.
+
+        Raises
+        ------
+        ValueError
+            The oracle has no layer, or an input is missing or does not fit.
+        """
+        source = self._source
+        if not isinstance(source, LayerSource):
+            raise ValueError("layer_output is for an oracle with layer=")
+        specs = {name: spec for name, spec in source.inputs.items() if name != source.layer}
+        if inputs.keys() != specs.keys():
+            raise ValueError(f"the model takes the inputs {list(specs)}, and got {list(inputs)}")
+        tensors = {}
+        for name, spec in specs.items():
+            array = np.asarray(inputs[name])
+            check_shape(f"input {name!r}", array.shape, row_shapes(source)[name])
+            tensors[name] = tf.constant(array.astype(_numpy_exact(spec.dtype), copy=False))
+        return _array(source.layer_output(tensors))
+
     def describe(self) -> dict[str, Any]:
         """Return what a reader needs to repeat a result, ready for JSON."""
         target = name_of(self._target) if callable(self._target) else self._target
@@ -223,6 +258,7 @@ class TensorFlowOracle(Targeted):
             "model": self._source.name,
             "weights_sha256": digest({**self._source.variables, **self._weights}),
             "output": name_of(self._output) if callable(self._output) else self._output,
+            "layer": self._source.layer if isinstance(self._source, LayerSource) else None,
             "target": list(target) if isinstance(target, tuple) else target,
             "dtype": None if self._dtype is None else self._dtype.name,
             "jit_compile": self._jit_compile,
@@ -232,7 +268,8 @@ class TensorFlowOracle(Targeted):
 
     def __repr__(self) -> str:
         target = name_of(self._target) if callable(self._target) else self._target
-        return f"TensorFlowOracle({self._source.name}, target={target!r})"
+        at = f", layer={self._source.layer!r}" if isinstance(self._source, LayerSource) else ""
+        return f"TensorFlowOracle({self._source.name}, target={target!r}{at})"
 
     def _answers(self, kind: Callable[[Arguments], Program], points: Any, held: dict[str, Array]) -> Any:
         by_row = held.pop("target", None)

@@ -88,12 +88,12 @@ class KerasSource:
         return {path: value for path, value in own.items() if value.dtype.is_floating}
 
     def outputs(self, points: Tensors, held: Tensors, weights: Tensors) -> Any:
+        return self._stateless(lambda: self._called(points, held), weights)
+
+    def _stateless(self, call: Callable[[], Any], weights: Tensors) -> Any:
         before = [(v, tf.convert_to_tensor(weights.get(v.path, v.value))) for v in self.model.variables]
         with keras.StatelessScope(state_mapping=before) as scope:
-            if self._symbolic:
-                outputs = self.model(self._given({**points, **held}), training=False)
-            else:
-                outputs = _called(self.model, points, held, training=False)
+            outputs = call()
         written = [v.path for v, value in before if scope.get_current_value(v) is not value]
         if written:
             raise ValueError(
@@ -102,6 +102,11 @@ class KerasSource:
                 "answer depend on other rows or calls; build the model without it"
             )
         return outputs
+
+    def _called(self, points: Tensors, held: Tensors) -> Any:
+        if self._symbolic:
+            return self.model(self._given({**points, **held}), training=False)
+        return _called(self.model, points, held, training=False)
 
     def _given(self, tensors: Tensors) -> Any:
         if isinstance(self.model, keras.Sequential):
