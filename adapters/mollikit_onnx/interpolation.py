@@ -87,8 +87,8 @@ class Axis:
         return rest + odd * (length - 2.0 * rest) + low
 
 
-def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    return like.like([[value] for value in values])
+def _column(x: Tensor, values: Sequence[float]) -> Tensor:
+    return x.like([[value] for value in values])
 
 
 def sampled(pictures: Tensor, picture: Tensor, axes: Sequence[Axis], taps: Sequence[Taps]) -> Tensor:

@@ -114,18 +114,16 @@ def pruned(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
 def without_weights(model: ModelProto) -> ModelProto:
     """Copy a model except its initializers, field by field: a model of many GB is never copied whole."""
     copy = ModelProto()
-    for field, content in model.ListFields():
-        if field.name == "graph":
-            continue
-        if field.is_repeated:
-            getattr(copy, field.name).extend(content)
-        else:
-            setattr(copy, field.name, content)
-    for field, content in model.graph.ListFields():
-        if field.name in ("initializer", "sparse_initializer"):
-            continue
-        if field.is_repeated:
-            getattr(copy.graph, field.name).extend(content)
-        else:
-            setattr(copy.graph, field.name, content)
+    _copy_fields(model, copy, {"graph"})
+    _copy_fields(model.graph, copy.graph, {"initializer", "sparse_initializer"})
     return copy
+
+
+def _copy_fields(source: ModelProto | GraphProto, target: ModelProto | GraphProto, but: set[str]) -> None:
+    for field, content in source.ListFields():
+        if field.name in but:
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).extend(content)
+        else:
+            setattr(target, field.name, content)

@@ -7,15 +7,9 @@ from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 
 @rule("DFT", since=17)
-def dft_17(node: Node, g: Tensor) -> Sent:
-    """The adjoint of a Fourier transform is its inverse times its length; the axis is an attribute."""
-    return [_adjoint(node, g, node.graph.operand([node.attribute("axis")], TensorProto.INT64))]
-
-
-@rule("DFT", since=20)
 def dft(node: Node, g: Tensor) -> Sent:
-    """The adjoint of a Fourier transform is its inverse times its length; the axis is an input."""
-    axis = node.input(2) or node.graph.scalar(-2, TensorProto.INT64)
+    """The adjoint of a transform is its inverse times its length; until opset 19 the axis is an attribute."""
+    axis = node.input(2) or node.graph.scalar(node.attribute("axis", -2), TensorProto.INT64)
     return [_adjoint(node, g, axis.op("Reshape", [1]))]
 
 
