@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mollikit import BiasedEstimate, Combined, Estimate, Interrupted, Kernel, Pathwise, ProgressBar
 from mollikit.cli import options, words
-from mollikit.cli.command import INTERRUPTED, Command, used_on
+from mollikit.cli.command import INTERRUPTED, Command, UsageError, used_on
 from mollikit.cli.opening import Opened, anchored
 from mollikit.cli.predictions import Predictions
 from mollikit.cli.report import lines, record
@@ -22,13 +22,14 @@ from mollikit.cli.subjects import Subject, views_of
 from mollikit.cli.surrogates import AUDIT, towards_surrogate
 from mollikit.cli.writing import undisturbed, whole_folder
 from mollikit.layout import Layout
-from mollikit.oracles import GradientOracle, ModelFile
+from mollikit.oracles import GradientOracle, ModelFile, Multitarget
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One input with all that was found out about it."""
+    """One input and target with all that was found out about it; its files are named by ``stem``."""
 
+    stem: str
     subject: Subject
     predictions: Predictions
     oracle: GradientOracle
@@ -63,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="INPUT",
         help="an image; a .npy array of the input's shape; or a .npz of arrays by input name",
+    )
+    parser.add_argument(
+        "--top",
+        type=options.whole(1),
+        metavar="K",
+        help="explain the K largest outputs at the same points, each with files of its own: a forward pass "
+        "serves all of them",
     )
     smoothing = options.kernel_and_seed(parser).add_argument
     smoothing(
@@ -118,6 +126,8 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
     KeyboardInterrupt
         On Ctrl-C before there was anything to write.
     """
+    if asked.top is not None and (asked.target != "top" or asked.forwards is not None):
+        raise UsageError("--top chooses the targets of smoothed gradients: leave --target and --forwards out")
     talk = sys.stderr if asked.json else sys.stdout
     if asked.seed is None:
         asked.seed = secrets.randbits(32)
@@ -133,27 +143,28 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
             estimator, asked.evaluations = towards_surrogate(asked, pathwise)
         for subject in subjects:
             _check(subject, kernel, estimator, asked)
-        predictions = [opened.predicted(subject) for subject in subjects]
+        wanted = [_wanted(opened, subject, asked.top) for subject in subjects]
         records: list[dict[str, Any]] = []
         interrupted = False
-        for subject, predicted in zip(subjects, predictions, strict=True):
+        for subject, predictions in zip(subjects, wanted, strict=True):
             try:
-                done = _explained(model, subject, predicted, estimator, asked)
+                found = _explained(model, subject, predictions, estimator, asked)
             except KeyboardInterrupt:
                 if not records:
                     raise
                 interrupted = True
                 break
             with undisturbed():
-                records.append(_write(folder, done, asked))
-            if interrupted := done.interrupted:
+                records += [_write(folder, done, asked) for done in found]
+            if interrupted := any(done.interrupted for done in found):
                 break
     if not asked.quiet:
         for told in records:
             print(*lines(told, asked.out), sep="\n", file=talk)
     if interrupted:
         print(
-            f"mollikit: interrupted; {asked.out} holds {len(records)} of {len(subjects)} inputs"
+            f"mollikit: interrupted; {asked.out} holds {len(records)} of {sum(map(len, wanted))} "
+            + ("inputs" if asked.top is None else "explanations")
             + (", the last in part" if records[-1]["interrupted"] else ""),
             file=sys.stderr,
         )
@@ -183,43 +194,71 @@ def _check(
             raise ValueError(f"--block {asked.block} holds less than one group of {group_size} points")
 
 
+def _wanted(opened: Opened, subject: Subject, top: int | None) -> list[Predictions]:
+    """What the model says of an input, with each target that is to be explained."""
+    predicted = opened.predicted(subject)
+    if top is None:
+        return [predicted]
+    with used_on(subject.path):
+        if not isinstance(opened.model, Multitarget):
+            raise ValueError(f"--top needs values_and_gradients, which {type(opened.model).__name__} lacks")
+        return predicted.largest(top)
+
+
 def _explained(
     model: ModelFile,
     subject: Subject,
-    predicted: Predictions,
+    wanted: Sequence[Predictions],
     estimator: Pathwise | Combined,
     asked: argparse.Namespace,
-) -> Explanation:
-    oracle = anchored(model, subject)
-    _, answer = oracle.value_and_gradient(subject.batch, **subject.held_batch)
-    layout = Layout.of(subject.points)
-    raw = layout.unflatten(layout.gradients(answer, 1)[0])
-    bar = None if asked.quiet else ProgressBar(subject.path.stem)
+) -> list[Explanation]:
+    """Explain what is wanted of one input: one target, or, on the same points, several."""
+    stem, several = subject.path.stem, asked.top is not None
+    oracle: Any = model if several else anchored(model, subject)
+    targets = [predictions.target for predictions in wanted]
+    bar = None if asked.quiet else ProgressBar(stem)
+    arguments: dict[str, Any] = {
+        "held": subject.held,
+        "views": views_of(subject, asked.view_pool),
+        "budget": words.budget(asked),
+        "rng": asked.seed,
+        "progress": bar,
+    }
     interrupted = False
+    estimates: list[Any]
     try:
-        estimate = estimator.estimate(
-            oracle,
-            subject.points,
-            held=subject.held,
-            views=views_of(subject, asked.view_pool),
-            budget=words.budget(asked),
-            rng=asked.seed,
-            progress=bar,
-        )
+        if several:
+            assert isinstance(estimator, Pathwise)
+            _, answers = oracle.values_and_gradients(subject.batch, targets, **subject.held_batch)
+            estimates = estimator.estimate_targets(oracle, subject.points, targets, **arguments)
+        else:
+            answers = [oracle.value_and_gradient(subject.batch, **subject.held_batch)[1]]
+            estimates = [estimator.estimate(oracle, subject.points, **arguments)]
     except Interrupted as interrupt:
-        if interrupt.partial is None:
+        estimates, interrupted = [*interrupt.completed, *interrupt.under_way], True
+        if not estimates:
             raise
-        estimate, interrupted = interrupt.partial, True
+        if several:
+            estimates.sort(key=lambda estimate: targets.index(_target(estimate)))
     finally:
         if bar is not None:
             bar.close()
-    return Explanation(subject, predicted, oracle, raw, estimate, interrupted)
+    layout, found = Layout.of(subject.points), []
+    for predictions, answer, estimate in zip(wanted, answers, estimates, strict=True):
+        raw = layout.unflatten(layout.gradients(answer, 1)[0])
+        own = "-".join([stem, *map(str, predictions.target)]) if several else stem
+        partly = interrupted and not (several and estimate.stopped != "interrupted")
+        found.append(Explanation(own, subject, predictions, oracle, raw, estimate, partly))
+    return found
+
+
+def _target(estimate: Estimate) -> tuple[int, ...]:
+    return tuple(np.atleast_1d(estimate.provenance["target"]).tolist())
 
 
 def _write(folder: Path, done: Explanation, asked: argparse.Namespace) -> dict[str, Any]:
     """Write one input's files into the folder and return its record."""
-    subject, estimate = done.subject, done.estimate
-    stem = subject.path.stem
+    subject, estimate, stem = done.subject, done.estimate, done.stem
     files = [f"{stem}.npz", f"{stem}.json"]
     np.savez(folder / f"{stem}.npz", **_arrays(done))
     if subject.photo is not None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mollikit import Top
 from mollikit.cli.command import UsageError
 from mollikit.cli.description import Description
 
@@ -57,6 +58,16 @@ class Predictions:
             if not inside:
                 raise UsageError(f"--target {target} is out of range: a row of the output is {output.shape}")
         return cls(output, index, description.classes)
+
+    def largest(self, count: int) -> list[Predictions]:
+        """Return the same with each of the largest elements for its target, the largest first.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer elements.
+        """
+        return [replace(self, target=target) for target in Top(count).of(self.output)]
 
     def name(self, index: int) -> str:
         """Return what a class is called."""

@@ -120,6 +120,25 @@ def test_the_recorded_command_gives_the_same_bits(classifier, photo, scheme):
         np.testing.assert_array_equal(values, second[name], err_msg=name)
 
 
+def test_the_largest_outputs_have_files_of_their_own_with_the_bits_that_each_has_alone(classifier, photo):
+    explain(classifier, photo, "--top", 2, "--out", "out", *FEW)
+    seen = sorted(path.name for path in Path("out").glob("*.json"))
+    indices = [entry["index"] for entry in record(f"out/{seen[0]}")["predictions"][:2]]
+    stems = [f"photo-{index}" for index in indices]
+    assert {path.name for path in Path("out").iterdir()} == {
+        f"{stem}.{kind}" for stem in stems for kind in ("png", "npz", "json")
+    }
+    for stem, index in zip(stems, indices, strict=True):
+        told = record(f"out/{stem}.json")
+        assert told["target"]["index"] == [index]
+        assert told["provenance"]["targets"] == indices
+        assert main([*told["repeat"]["arguments"], "--quiet", "--force"]) == 0
+        first, second = arrays(f"out/{stem}.npz"), arrays("photo-again/photo.npz")
+        assert first.keys() == second.keys()
+        for name, values in first.items():
+            np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
 def test_without_a_seed_every_run_draws_its_own(mlp):
     for out in ("one", "other"):
         explain(mlp, "x.npy", "--evaluations", 64, "--quiet", "--out", out)

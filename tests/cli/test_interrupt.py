@@ -53,6 +53,19 @@ def test_json_says_that_it_was_interrupted(mlp):
     assert json.loads(out)["interrupted"]
 
 
+def test_of_several_targets_all_are_written_in_part_and_told_apart(mlp):
+    code, _, said = _interrupted_in_the_middle(
+        "explain", mlp, "x.npy", "--top", "3", "--evaluations", "1000000000", "--seed", "1", "--out", "out"
+    )
+    assert code == 130
+    assert "holds 3 of 3 explanations, the last in part" in said
+    records = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
+    assert len({told["n_evaluations"] for told in records}) == 1
+    for told in records:
+        assert told["interrupted"]
+        assert told["provenance"]["target"] == told["target"]["index"][0]
+
+
 @pytest.mark.parametrize(
     "where", ["opening.open_model", "opening.read_subjects", "explain._explained", "explain._write"]
 )

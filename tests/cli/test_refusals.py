@@ -88,6 +88,8 @@ REFUSED = {
 MISUSED = {
     "target out of range": (["cnn.onnx", "photo.png", "--target", "3"], ["target 3", "out of range"]),
     "target of two axes": (["cnn.onnx", "photo.png", "--target", "0,1"], ["(0, 1)", "2 indices"]),
+    "more than there are": (["cnn.onnx", "photo.png", "--top", "4"], ["Top(k=4)", "3 elements"]),
+    "top and a target": (["cnn.onnx", "photo.png", "--top", "2", "--target", "1"], ["--top", "--target"]),
     "unknown class": (["cnn.onnx", "photo.png", "--target", "tiger"], ["'tiger'", "'Tiger Cat'"]),
     "misspelt class": (["cnn.onnx", "photo.png", "--target", "dgo"], ["'dgo'", "'dog'"]),
     "no class names": (["mlp.onnx", "x.npy", "--target", "dog"], ["'dog'", "mlp.toml"]),
