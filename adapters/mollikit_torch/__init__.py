@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from mollikit_torch.exported import open_exported
+from mollikit_torch.mean_gates import MeanGates
 from mollikit_torch.oracle import TorchOracle
 
 if TYPE_CHECKING:
     from mollikit_torch.captum import CaptumOracle
 
-__all__ = ["CaptumOracle", "TorchOracle", "open_exported"]
+__all__ = ["CaptumOracle", "MeanGates", "TorchOracle", "open_exported"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,17 +103,23 @@ class Passes:
         self, points: Mapping[str, Tensor], batch: Batch, form: torch.memory_format
     ) -> Iterator[Any]:
         """Give the chosen output at these points; a backward pass needs the weights and belongs inside."""
-        batch = batch.copied(points, form)
         with self.source.model() as model:
-            if self.layer is not None:
-                assert isinstance(model, nn.Module)
-                with replaced(model, self.layer, *batch.points.values()):
-                    outputs = model(**batch.held)
-            elif batch.by_name:
-                outputs = model(**batch.points, **batch.held)
-            else:
-                outputs = model(*batch.points.values(), **batch.held)
-            yield chosen(outputs, self.output)
+            yield self.called(model, points, batch, form)
+
+    def called(
+        self, model: Callable[..., Any], points: Mapping[str, Tensor], batch: Batch, form: torch.memory_format
+    ) -> Any:
+        """Return the chosen output of a model, which belongs to this thread, at these points."""
+        batch = batch.copied(points, form)
+        if self.layer is not None:
+            assert isinstance(model, nn.Module)
+            with replaced(model, self.layer, *batch.points.values()):
+                outputs = model(**batch.held)
+        elif batch.by_name:
+            outputs = model(**batch.points, **batch.held)
+        else:
+            outputs = model(*batch.points.values(), **batch.held)
+        return chosen(outputs, self.output)
 
     def _differentiated(
         self, batch: Batch, explained: Sequence[Explained], form: torch.memory_format

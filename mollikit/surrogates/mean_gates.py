@@ -149,10 +149,10 @@ class MeanGatesOf(ABC):
             oracle = oracle.anchored(form, **arrays)
         clean = layout.points(perturbation.base[None])
         model = self._at_input(oracle, clean, {name: value[None] for name, value in arrays.items()})
-        per_batch = max(1, model.rows // size)
+        batches = -(-groups // max(1, model.rows // size))
         moments: ForwardMoments | None = None
-        for start in range(0, groups, per_batch):
-            points, rows = self._drawn(perturbation, key, start, min(start + per_batch, groups))
+        for k in range(batches):  # of about equal sizes
+            points, rows = self._drawn(perturbation, key, k * groups // batches, (k + 1) * groups // batches)
             beside = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in arrays.items()}
             with with_nothing_to_keep():
                 batch = model.moments(points, beside)
