@@ -3,12 +3,8 @@ from __future__ import annotations
 import math
 from functools import reduce
 
-from mollikit_onnx.node import Node
-from mollikit_onnx.registry import rule
+from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.masks import above, below, between, one_minus
-from mollikit_onnx.tensor import Tensor
-
-Sent = list[Tensor | None]
 
 
 # Masks come from outputs where they can, not inputs: onnxruntime can then fuse the activation into the

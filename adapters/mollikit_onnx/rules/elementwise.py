@@ -68,9 +68,9 @@ def erf(node: Node, g: Tensor) -> Sent:
     return [g * (2 / math.sqrt(math.pi)) * (-(node.x * node.x)).op("Exp")]
 
 
-@rule("Add")
+@rule("Add", "Sum")
 def add(node: Node, g: Tensor) -> Sent:
-    """dy/da = dy/db = 1."""
+    """dy/dx = 1 for every operand."""
     return [g.summed_to(x) if wanted else None for x, wanted in zip(node.inputs, node.wanted, strict=True)]
 
 
@@ -141,12 +141,6 @@ def extremum(node: Node, g: Tensor) -> Sent:
         taken = here if taken is None else here.op("Or", taken)
         sent.append(g.where(mine).shaped(node.y.shape).summed_to(x) if wanted else None)
     return sent
-
-
-@rule("Sum")
-def total(node: Node, g: Tensor) -> Sent:
-    """dy/dx = 1 for every operand."""
-    return [g.summed_to(x) for x in node.inputs]
 
 
 @rule("Mean")
