@@ -182,7 +182,10 @@ def _check(
     sampler = estimator.sampler if isinstance(estimator, Pathwise) else estimator.pathwise.sampler
     with used_on(subject.path):
         arrays = points.values() if isinstance(points, Mapping) else [points]
-        moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
+        try:
+            moving = sum(int((kernel.widths(values) > 0).sum()) for values in arrays)
+        except ValueError as error:
+            raise ValueError(f"--scale {asked.scale}: {error}") from error
         sampler.check(moving)
         group_size = sampler.group_size(moving)
         views = views_of(subject, asked.view_pool)

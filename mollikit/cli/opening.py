@@ -47,6 +47,8 @@ class Opened:
         description = Description.beside(asked.model)
         target = description.target(asked.target)
         for path in inputs:
+            if path.is_dir():
+                raise ValueError(f"the input {str(path)!r} is a folder: name the files in it")
             if not path.is_file():
                 raise ValueError(f"there is no input file {str(path)!r}: check the path")
         model = opened(asked, target)

@@ -193,7 +193,11 @@ def _check_shapes(points: Any, shapes: Shapes) -> None:
     for name, want in shapes.items():
         shape = given[name].shape
         if not _fits(shape, want):
-            mend = ": leave out the batch axis" if shape[:1] == (1,) and _fits(shape[1:], want) else ""
+            mend = ""
+            if len(shape) == len(want) + 1 and _fits(shape[1:], want):
+                mend = ": leave out the batch axis" if shape[0] == 1 else ": give one file for each row"
+            elif len(shape) == 3 and _fits((shape[2], *shape[:2]), want):
+                mend = ": move its last axis, the channels, to the front"
             expected = ", ".join("?" if n is None else str(n) for n in want)
             raise ValueError(f"the model's input {name!r} has the shape ({expected}), not {shape}{mend}")
 
