@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def sharper(
         elif node.op_type in _SLIDING and len(dims) == len(given):
             _slide(node, dims, given, types)
         elif node.op_type == "Reshape":
-            _complete(dims, given)
+            complete(dims, given)
     return sharp
 
 
@@ -116,8 +116,8 @@ def _slide(node: NodeProto, dims: list[Dim], given: list[Dim], types: Mapping[st
             dim.dim_param = f"(({old.dim_param}{room:+d})//{stride}+1)"
 
 
-def _complete(dims: list[Dim], given: list[Dim]) -> None:
-    """The one size of a Reshape that is not known: it holds as many elements as it was given."""
+def complete(dims: Sequence[Dim], given: Sequence[Dim]) -> bool:
+    """Find the one size of a Reshape that is not known: it holds as many elements as it was given."""
     rest = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in given]
     missing = []
     known = 1
@@ -132,3 +132,5 @@ def _complete(dims: list[Dim], given: list[Dim]) -> None:
         total = math.prod(size for size in rest if isinstance(size, int))
         if total and total % known == 0:
             missing[0].dim_value = total // known
+            return True
+    return False

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from mollikit_onnx.dimensions import complete
 from mollikit_onnx.einsum_shapes import corrected
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.subgraphs import take_in, taken_branch
@@ -48,6 +49,7 @@ _FOLDED = frozenset(
         "Shape",
         "Size",
         "Slice",
+        "Sqrt",
         "Squeeze",
         "Sub",
         "Transpose",
@@ -55,6 +57,9 @@ _FOLDED = frozenset(
         "Where",
     }
 )
+# Of these, results are known as far as the sizes are that they pick from a shape.
+_PICKING = frozenset({"Concat", "Gather", "Identity", "Slice", "Squeeze", "Unsqueeze"})
+_OPEN = np.iinfo(np.int64).min  # in the place of a size that is not known
 
 
 def folded(
@@ -71,14 +76,22 @@ def folded(
         for node in model.graph.node:
             take_in(node, inside)
         model = with_types(model)
-        static = {
-            value.name: shape
+        known = {
+            value.name: value.type.tensor_type.shape.dim
             for value in [*model.graph.input, *model.graph.value_info]
-            if (shape := _static_shape(value.type)) is not None
+            if value.type.tensor_type.HasField("shape")
         }
-        static |= {name: tuple(weight.dims) for name, weight in weights.items()}
-        kept: list[NodeProto] = []
         changed = False
+        for node in model.graph.node:
+            if node.op_type == "Reshape" and node.input[0] in known and node.output[0] in known:
+                changed |= complete(known[node.output[0]], known[node.input[0]])
+        shapes = {
+            name: np.array([d.dim_value if d.HasField("dim_value") else _OPEN for d in dims], np.int64)
+            for name, dims in known.items()
+        }
+        shapes |= {name: np.array(weight.dims, np.int64) for name, weight in weights.items()}
+        picked: dict[str, NDArray[Any]] = {}
+        kept: list[NodeProto] = []
         for node in model.graph.node:
             if node.op_type == "If" and node.input[0] in foldable and values[node.input[0]].size == 1:
                 branch = taken_branch(node, values[node.input[0]].item())
@@ -89,7 +102,9 @@ def folded(
                     continue
             folded = None
             if node.op_type in _FOLDED and not node.domain and node.output[0] not in variables:
-                folded = _fold(node, values, foldable, static)
+                folded = _fold(node, values, foldable, shapes)
+                if folded is None:
+                    folded = _pick(node, values, foldable, shapes, picked)
             if folded is None or folded.size > SMALL:
                 kept.append(node)
                 continue
@@ -137,25 +152,41 @@ def _join(
             foldable.add(constant.name)
 
 
-def _static_shape(kind: TypeProto) -> tuple[int, ...] | None:
-    if not kind.tensor_type.HasField("shape"):
+def _pick(
+    node: NodeProto,
+    values: dict[str, NDArray[Any]],
+    foldable: set[str],
+    shapes: dict[str, NDArray[Any]],
+    picked: dict[str, NDArray[Any]],
+) -> NDArray[Any] | None:
+    """Sizes taken from a shape of which not all is known; ``picked`` holds those that may be open."""
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        picked[node.output[0]] = _between(node, shapes[node.input[0]])
+    sources = list(node.input) if node.op_type == "Concat" else [*node.input[:1]]
+    places = [name for name in node.input if name and name not in sources]
+    known = all(n in picked or n in foldable for n in sources) and all(n in foldable for n in places)
+    if not known or node.op_type not in _PICKING:
         return None
-    dims = kind.tensor_type.shape.dim
-    return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+    feeds = {name: picked[name] if name in picked else values[name] for name in (*sources, *places)}
+    (result,) = ReferenceEvaluator(node).run(None, feeds)
+    picked[node.output[0]] = np.asarray(result)
+    return None if _OPEN in picked[node.output[0]] else picked[node.output[0]]
+
+
+def _between(node: NodeProto, shape: NDArray[Any]) -> NDArray[Any]:
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    return shape[slice(bounds.get("start"), bounds.get("end"))]
 
 
 def _fold(
     node: NodeProto,
     values: dict[str, NDArray[Any]],
     foldable: set[str],
-    static: dict[str, tuple[int, ...]],
+    shapes: dict[str, NDArray[Any]],
 ) -> NDArray[Any] | None:
-    if node.op_type in ("Shape", "Size") and node.input[0] in static:
-        shape = np.array(static[node.input[0]], np.int64)
-        if node.op_type == "Size":
-            return np.array(shape.prod(), np.int64)
-        bounds = {attribute.name: attribute.i for attribute in node.attribute}
-        return shape[slice(bounds.get("start"), bounds.get("end"))]
+    if node.op_type in ("Shape", "Size") and _OPEN not in shapes.get(node.input[0], [_OPEN]):
+        shape = shapes[node.input[0]]
+        return np.array(shape.prod(), np.int64) if node.op_type == "Size" else _between(node, shape)
     if not all(name in foldable for name in node.input if name):
         return None
     feeds = {name: values[name] for name in node.input if name}

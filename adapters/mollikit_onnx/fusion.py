@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from onnx import AttributeProto, NodeProto, helper
 
 from mollikit_onnx.graph import GraphBuilder
@@ -17,6 +18,7 @@ def forward_nodes(form: NormalForm, graph: GraphBuilder, visible: Collection[str
     A zero Pad before a convolution becomes its pads, a BatchNormalization after it becomes part of its
     weights: the cotangent then passes one operator in place of three. The new weights are computed in
     the graph, so the model's own initializers can still be overridden; where they are not, they fold.
+    The shape that a Reshape takes becomes a constant where it can.
 
     Parameters
     ----------
@@ -37,6 +39,8 @@ def forward_nodes(form: NormalForm, graph: GraphBuilder, visible: Collection[str
             node = _with_pads(before, node, graph)
         elif before is not None and node.op_type == "BatchNormalization" and before.op_type == "Conv":
             node = _with_scale(before, node, form, graph)
+        elif node.op_type == "Reshape":
+            node = _with_sizes(node, graph)
         graph.adopt(node)
         producers.update(dict.fromkeys(node.output, node))
     return nodes_needed(graph.nodes, visible)[0]
@@ -54,6 +58,16 @@ def _copy(node: NodeProto, inputs: list[str], **attributes: Any) -> NodeProto:
     copy.attribute.extend(kept)
     copy.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
     return copy
+
+
+def _with_sizes(reshape: NodeProto, graph: GraphBuilder) -> NodeProto:
+    """The one size that is not known beforehand need not be computed: Reshape finds it."""
+    sizes = graph.tensor(reshape.output[0]).shape
+    unknown = [size for size in sizes or () if not isinstance(size, int)]
+    if sizes is None or len(unknown) != 1 or 0 in sizes or graph.value(reshape.input[1]) is not None:
+        return reshape
+    target = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
+    return _copy(reshape, [reshape.input[0], graph.constant(target).name])
 
 
 def _with_pads(pad: NodeProto, conv: NodeProto, graph: GraphBuilder) -> NodeProto:

@@ -132,10 +132,10 @@ def gelu(node: Node, g: Tensor) -> Sent:
         c, a = math.sqrt(2 / math.pi), 0.044715
         t = ((x + a * x * x * x) * c).op("Tanh")
         return [g * (0.5 * (1 + t) + x * (1 - t * t) * (1 + 3 * a * x * x) * (0.5 * c))]
-    # y = x Phi(x), so y' = Phi(x) + x phi(x).
-    below = 0.5 * (1 + (x * math.sqrt(0.5)).op("Erf"))
-    density = (-0.5 * x * x).op("Exp") * (1 / math.sqrt(2 * math.pi))
-    return [g * (below + x * density)]
+    # y = x Phi(x), so y' = Phi(x) + x phi(x); with d = x / sqrt(2), half of 1 + erf(d) + d erf'(d).
+    d = x * math.sqrt(0.5)
+    slope = (math.log(2 / math.sqrt(math.pi)) - d * d).op("Exp")
+    return [0.5 * g * (1 + d.op("Erf") + d * slope)]
 
 
 @rule("Swish")

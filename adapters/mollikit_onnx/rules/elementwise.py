@@ -64,8 +64,8 @@ def sqrt(node: Node, g: Tensor) -> Sent:
 
 @rule("Erf")
 def erf(node: Node, g: Tensor) -> Sent:
-    """dy/dx = 2 / sqrt(pi) exp(-x^2)."""
-    return [g * (2 / math.sqrt(math.pi)) * (-(node.x * node.x)).op("Exp")]
+    """dy/dx = 2 / sqrt(pi) exp(-x^2), the factor taken into the exponent."""
+    return [g * (math.log(2 / math.sqrt(math.pi)) - node.x * node.x).op("Exp")]
 
 
 @rule("Add", "Sum")
