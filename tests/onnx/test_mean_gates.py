@@ -299,3 +299,12 @@ def test_bad_input_is_refused_before_any_work():
         MeanGates(SMOOTH).surrogate(Bowl(), X, rng=0)
     with pytest.raises(TypeError, match="audit="):
         MeanGates(SMOOTH).estimate(oracle, X, audit=mk.Seconds(1), rng=0)
+
+
+def test_little_noise_on_a_large_activation_leaves_the_slope_its_digits():
+    """The slope of z -> softplus(z) at 40 is one; in float32 a leaf that is not centred would drown it."""
+    body = """g (real[n,6] x) => (real[n,1] y) {
+        z = Gemm(x, W, c) a = Softplus(z) y = MatMul(a, V) }"""
+    oracle = OnnxOracle(model(body, c=np.full(5, 40.0)))
+    found = MeanGates(mk.Gaussian(1e-2), 16, prior=1e-3).surrogate(oracle, X.astype(np.float32), rng=0)
+    np.testing.assert_allclose(found.gradient, (W @ V)[:, 0], rtol=2e-3, atol=2e-3)

@@ -19,7 +19,7 @@ class Spread:
     """Names of what is seen of a chain: by them the forward graph gives it and the linear one takes it.
 
     With s the source and y the leaf, over the rows of a batch: the mean of s, the sum of (s - mean)^2, the
-    mean of y and the sum of (s - mean) y.
+    mean of y and the sum of (s - mean) (y - mean of y).
     """
 
     mean: str
@@ -73,8 +73,10 @@ class Averages:
         centred = s - mean
         self._give(names.mean, mean)
         self._give(names.squares, self._summed(centred * centred))
-        self._give(names.leaf, self._summed(y, of_mean=True))
-        self._give(names.products, self._summed(centred * y))
+        level = self._summed(y, of_mean=True)
+        self._give(names.leaf, level)
+        # The same without the level; with it, little noise would be lost to rounding.
+        self._give(names.products, self._summed(centred * (y - level)))
         self.spreads.append(names)
         taken = (names.mean, names.squares, names.products, names.variance)
         mean, squares, products, variance = (
