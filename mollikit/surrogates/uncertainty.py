@@ -34,8 +34,9 @@ class Uncertainty:
         freedom are Welch's and Satterthwaite's, of the normal law with equal noise in each direction.
 
         Source: Bellec and Zhang 2021, "Second-order Stein: SURE for SURE and other applications in
-        high-dimensional inference", theorem 2.1; Himeno and Yamada 2014, "Estimations for some functions of
-        covariance matrix in high dimension under non-normality and its applications", for the traces.
+        high-dimensional inference", the second-order formula; Himeno and Yamada 2014, "Estimations for some
+        functions of covariance matrix in high dimension under non-normality and its applications", for the
+        traces.
         """
         count, n = products.count, products.count - 1
         if count < 4:
