@@ -136,17 +136,38 @@ class MeanGatesOf(ABC):
         began = time.perf_counter()
         self._check(oracle)
         layout, key = Layout.of(inputs), Key.of(rng)
+        if isinstance(oracle, Anchored):
+            form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
+            oracle = oracle.anchored(form, **{name: np.asarray(value) for name, value in (held or {}).items()})
         perturbation = Perturbation.of(inputs, layout, self.inputs)
-        size = self.sampler.group_size(perturbation.dimension)
+        model, moments = self._averaged(oracle, perturbation, held or {}, key)
+        flat = layout.gradients(model.gradient(moments), 1)[0].astype(np.float64)
+        return SurrogateMap(
+            gradient=layout.unflatten(flat),
+            n_evaluations=moments.n / 3 + 1,
+            biased="mean gates neglect how gates correlate",
+            provenance={
+                "surrogate": repr(self),
+                "forwards": moments.n,
+                "seed": key.seed,
+                "item": key.item,
+                "oracle": repr(oracle),
+                "made_linear": list(model.made_linear),
+                "seconds": time.perf_counter() - began,
+            },
+        )
+
+    def _averaged(
+        self, oracle: GradientOracle, perturbation: Perturbation, held: Mapping[str, ArrayLike], key: Key
+    ) -> tuple[ModelAtInput, ForwardMoments]:
+        """Look into an anchored model and average over its forward passes."""
+        layout, size = perturbation.layout, self.sampler.group_size(perturbation.dimension)
         groups = self.forwards // size
         self.sampler.check(perturbation.dimension)
         self.sampler.check_grid(perturbation.shape)
         if groups < 1:
             raise ValueError(f"MeanGates: {self.forwards} passes hold no group of {size} points; give more")
-        arrays = {name: np.asarray(value) for name, value in (held or {}).items()}
-        if isinstance(oracle, Anchored):
-            form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
-            oracle = oracle.anchored(form, **arrays)
+        arrays = {name: np.asarray(value) for name, value in held.items()}
         clean = layout.points(perturbation.base[None])
         model = self._at_input(oracle, clean, {name: value[None] for name, value in arrays.items()})
         batches = -(-groups // max(1, model.rows // size))
@@ -163,21 +184,7 @@ class MeanGatesOf(ABC):
                 f"MeanGates: the average {bad!r} is NaN or infinite: the model overflows there, or a "
                 "smaller scale is needed"
             )
-        flat = layout.gradients(model.gradient(moments), 1)[0].astype(np.float64)
-        return SurrogateMap(
-            gradient=layout.unflatten(flat),
-            n_evaluations=moments.n / 3 + 1,
-            biased="mean gates neglect how gates correlate",
-            provenance={
-                "surrogate": repr(self),
-                "forwards": moments.n,
-                "seed": key.seed,
-                "item": key.item,
-                "oracle": repr(oracle),
-                "made_linear": list(model.made_linear),
-                "seconds": time.perf_counter() - began,
-            },
-        )
+        return model, moments
 
     def _drawn(self, p: Perturbation, key: Key, start: int, stop: int) -> tuple[Points, int]:
         """Points of groups start .. stop - 1, and their number."""
