@@ -143,7 +143,7 @@ def to_onnx(net: torch.nn.Sequential, shape: tuple[int, ...]) -> onnx.ModelProto
         nodes,
         "net",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 10])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", net[-1].out_features])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

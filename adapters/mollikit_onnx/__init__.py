@@ -2,7 +2,7 @@
 
 from mollikit_onnx.errors import ModelError, OpsetError, UnknownTensorError, UnsupportedOperatorError
 from mollikit_onnx.files import WrittenGradient, write_vjp
-from mollikit_onnx.mean_gates import MeanGates
+from mollikit_onnx.mean_gates import GateVariates, MeanGates
 from mollikit_onnx.oracle import OnnxOracle
 from mollikit_onnx.precision import widened
 from mollikit_onnx.pruning import pruned
@@ -10,6 +10,7 @@ from mollikit_onnx.registry import expansion, rule
 from mollikit_onnx.reverse import vjp
 
 __all__ = [
+    "GateVariates",
     "MeanGates",
     "ModelError",
     "OnnxOracle",

@@ -3,6 +3,7 @@ from mollikit.surrogates.bands import Bands, CosineBands, WholeBand
 from mollikit.surrogates.coarse import Coarse
 from mollikit.surrogates.combined import Combined
 from mollikit.surrogates.record import BiasedEstimate, BiasedView, Surrogate, SurrogateMap
+from mollikit.surrogates.ridges import Rectified, Ridges
 from mollikit.surrogates.shrunk import Shrunk
 from mollikit.surrogates.two_level import TwoLevel
 from mollikit.surrogates.two_level_estimate import TwoLevelEstimate
@@ -15,6 +16,8 @@ __all__ = [
     "Coarse",
     "Combined",
     "CosineBands",
+    "Rectified",
+    "Ridges",
     "Shrunk",
     "Surrogate",
     "SurrogateMap",

@@ -138,7 +138,9 @@ class MeanGatesOf(ABC):
         layout, key = Layout.of(inputs), Key.of(rng)
         if isinstance(oracle, Anchored):
             form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
-            oracle = oracle.anchored(form, **{name: np.asarray(value) for name, value in (held or {}).items()})
+            oracle = oracle.anchored(
+                form, **{name: np.asarray(value) for name, value in (held or {}).items()}
+            )
         perturbation = Perturbation.of(inputs, layout, self.inputs)
         model, moments = self._averaged(oracle, perturbation, held or {}, key)
         flat = layout.gradients(model.gradient(moments), 1)[0].astype(np.float64)

@@ -195,7 +195,7 @@ class TwoLevel:
             left = budget.n - least
             for k, share in enumerate(_shares(levels, costs)):
                 more = int(min(budget.n * share - _PILOT * size, left / costs[k])) // size * size
-                if more >= 2 * size:
+                if more >= max(2, self.pathwise.sampler.fewest_groups) * size:
                     left -= more * costs[k]
                     try:
                         levels[k] = _gone_on(levels[k], run(k, more, 2 + k))

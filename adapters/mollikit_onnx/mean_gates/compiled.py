@@ -51,15 +51,26 @@ class Compiled:
         self, moments: ForwardMoments, feed: Mapping[str, Array], where: tuple[int, ...]
     ) -> Sequence[Array]:
         """One backward pass through the linear model, of one element of the output."""
+        names = [f"{name}.gradient" for name in self.wrt]
+        return self.pulled_back(self.backward, names, moments, feed, where)
+
+    def pulled_back(
+        self,
+        session: ort.InferenceSession,
+        names: Sequence[str],
+        moments: ForwardMoments,
+        feed: Mapping[str, Array],
+        where: tuple[int, ...],
+    ) -> Sequence[Array]:
+        """Outputs of a backward pass of one's own through the linear model."""
         cotangent = np.zeros(self.row_shape, np.float64)
         cotangent[where] = 1
-        ports = {port.name: _dtype(port.type) for port in self.backward.get_inputs()}
-        given = {**feed, self.cotangent: cotangent, **self._taken(moments)}
-        cast = {name: np.asarray(given[name], dtype) for name, dtype in ports.items()}
-        results: list[Array] = self.backward.run([f"{name}.gradient" for name in self.wrt], cast)
+        given = {**feed, self.cotangent: cotangent, **self.taken(moments)}
+        results: list[Array] = session.run(list(names), cast(session, given))
         return results
 
-    def _taken(self, moments: ForwardMoments) -> dict[str, Array]:
+    def taken(self, moments: ForwardMoments) -> dict[str, Array]:
+        """What the linear model takes of averages."""
         taken = dict(moments.means)
         for names in self.model.spreads:
             seen = moments.spreads[names.leaf]
@@ -67,6 +78,12 @@ class Compiled:
             taken |= {names.mean: seen.mean, names.squares: seen.squares, names.products: seen.products}
             taken[names.variance] = variance
         return taken
+
+
+def cast(session: ort.InferenceSession, given: Mapping[str, Array]) -> dict[str, Array]:
+    """What a session takes of some arrays, in its own types."""
+    ports = {port.name: _dtype(port.type) for port in session.get_inputs()}
+    return {name: np.asarray(given[name], dtype) for name, dtype in ports.items()}
 
 
 def compiled(

@@ -70,7 +70,7 @@ class MeanGates(MeanGatesOf):
                 f"not {type(oracle).__name__}"
             )
 
-    def _at_input(self, oracle: OnnxOracle, points: Points, held: Mapping[str, Array]) -> _AtInput:
+    def _at_input(self, oracle: OnnxOracle, points: Points, held: Mapping[str, Array]) -> AtInput:
         beside = dict(held)
         target = beside.pop("target", None)
         feed, _ = oracle._feed(points, beside)
@@ -82,11 +82,11 @@ class MeanGates(MeanGatesOf):
             row_shape = sessions.outputs(feed).shape
         shapes = {name: tuple(value.shape) for name, value in feed.items()}
         linear = compiled(sessions, shapes, self.prior, row_shape)
-        return _AtInput(oracle, linear, feed, where, isinstance(points, Mapping))
+        return AtInput(oracle, linear, feed, where, isinstance(points, Mapping))
 
 
 @dataclass(frozen=True, eq=False)
-class _AtInput:
+class AtInput:
     """The linear model of an oracle's at one input, of which it takes the feed and the target."""
 
     oracle: OnnxOracle

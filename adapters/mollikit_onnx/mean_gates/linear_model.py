@@ -10,7 +10,9 @@ from mollikit_onnx.functions import expanded
 from mollikit_onnx.graph import GraphBuilder
 from mollikit_onnx.mean_gates.averages import ROWS, Averages, Spread
 from mollikit_onnx.mean_gates.chains import SHAPES, chains, varying
+from mollikit_onnx.mean_gates.rectified import RectifiedLayer, rectified_layers
 from mollikit_onnx.mean_gates.stand_ins import find_stand_in
+from mollikit_onnx.mean_gates.work import multiplications
 from mollikit_onnx.node import Node
 from mollikit_onnx.normal_form import NormalForm, normal_form
 from mollikit_onnx.pruning import names_read, nodes_needed, pruned, without_weights
@@ -53,6 +55,11 @@ class LinearModel:
         First and second moments about elementwise nonlinearities.
     stood_in : tuple of str
         The operators that were made linear.
+    straight : ModelProto
+        The linear model itself, of one row: it takes the averages and gives ``of`` and what is rectified.
+    rectified : tuple of RectifiedLayer
+    work : int
+        Multiplications of a forward pass of one row.
     """
 
     forward: ModelProto
@@ -60,6 +67,15 @@ class LinearModel:
     means: tuple[str, ...]
     spreads: tuple[Spread, ...]
     stood_in: tuple[str, ...]
+    straight: ModelProto
+    rectified: tuple[RectifiedLayer, ...]
+    work: int
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The inputs of the linear model that are averages."""
+        of_spreads = (n for s in self.spreads for n in (s.mean, s.squares, s.products, s.variance))
+        return (*self.means, *of_spreads)
 
 
 def linear_model(
@@ -94,6 +110,8 @@ def linear_model(
     for node in nodes:
         linear.adopt(node)
     found = chains(nodes, reached, [of], lambda name: linear.tensor(name).sizes)
+    rectified = rectified_layers(found, nodes, linear, reached)
+    work = multiplications(nodes, lambda name: linear.tensor(name).sizes)
     averages = Averages(seen, linear, prior)
     linear.nodes.clear()
     stood_in: list[str] = []
@@ -121,7 +139,18 @@ def linear_model(
     backward = pruned(vjp(straight, wrt, [of]), gradients)
     _refuse_nonlinear(backward, straight.graph.node, wrt, gradients)
     unique = tuple(dict.fromkeys(stood_in))
-    return LinearModel(forward, backward, tuple(averages.means), tuple(averages.spreads), unique)
+    sources = dict.fromkeys(layer.source for layer in rectified)
+    shown = _assembled(row, linear, taken, [of, *(name for name in sources if name != of)])
+    return LinearModel(
+        forward,
+        backward,
+        tuple(averages.means),
+        tuple(averages.spreads),
+        unique,
+        shown,
+        rectified,
+        work,
+    )
 
 
 def _with_sizes(model: ModelProto, shapes: dict[str, tuple[int, ...]], free_batch: bool) -> ModelProto:
