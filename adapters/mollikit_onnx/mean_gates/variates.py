@@ -66,7 +66,7 @@ class GateVariates:
     ...     'net (float[n, 3] x) => (float[n, 3] y) { y = Relu(x) }')
     >>> variates = GateVariates(mk.Pathwise(mk.Gaussian(0.5)))
     >>> x = np.array([0.0, 2.0, -2.0], np.float32)
-    >>> estimate = variates.estimate(OnnxOracle(model, target=0), x, budget=mk.Evaluations(256), rng=0)
+    >>> estimate = variates.estimate(OnnxOracle(model, target=0), x, budget=mk.Evaluations(1024), rng=0)
     >>> estimate.gradient.round(6), bool(estimate.standard_error.max() < 1e-6)  # one layer: nothing is left
     (array([0.5, 0. , 0. ]), True)
     """
