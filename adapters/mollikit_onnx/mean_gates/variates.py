@@ -12,11 +12,14 @@ from mollikit.budgets import Budget, Evaluations
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimators import Pathwise
 from mollikit.estimators.perturbation import Perturbation
+from mollikit.interruption import Interrupted
 from mollikit.kernels import Gaussian
 from mollikit.layout import Layout
+from mollikit.moments import Moments, Tally
 from mollikit.oracles import Array, GradientOracle
+from mollikit.progress import ProgressCallback
 from mollikit.surrogates import Ridges, TwoLevel, TwoLevelEstimate
-from mollikit.surrogates.folds import derived
+from mollikit.surrogates.parts import derived
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.mean_gates.estimator import AtInput, MeanGates
 from mollikit_onnx.mean_gates.forms import LinearForms
@@ -25,6 +28,8 @@ from mollikit_onnx.oracle import OnnxOracle
 
 # Of the budget, what the linear forms may cost where the number of layers is left open.
 _SHARE = 0.1
+# The mean of pooled layers is integrated this often, for its error bar.
+_REPLICATES = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class GateVariates:
 
     Counted among the evaluations are forward passes for the averages (a third of a gradient each), a pass
     of the linear model for each coordinate, as far as its layers go, and each point of the shallow network,
-    by its multiplications.
+    by its multiplications. The mean of layers that are pooled is integrated numerically, in 8 independent
+    replicates whose error bar is that of the estimate's first level; that of others is exact.
 
     Parameters
     ----------
@@ -96,13 +102,14 @@ class GateVariates:
         budget: Budget = Evaluations(1024),  # noqa: B008 - frozen
         rng: Rng = None,
         executor: Executor | None = None,
+        progress: ProgressCallback | None = None,
     ) -> TwoLevelEstimate:
         """Estimate the smoothed gradient at one input.
 
         Parameters
         ----------
-        oracle, inputs, held, rng, executor
-            As in `mollikit.Pathwise.estimate`.
+        oracle, inputs, held, rng, executor, progress
+            As in `mollikit.TwoLevel.estimate`.
         budget : Evaluations
             In gradients of the model, never exceeded.
 
@@ -145,32 +152,50 @@ class GateVariates:
         forms = LinearForms(model, moments, layers, feed_of)
         ridges = Ridges(inputs, forms.rectified(moving, perturbation.base))
         price = sum(layer.work for layer in ridges.layers) / _work(model, layout.size)
-        mean = ridges.smoothed(
-            layout.unflatten(perturbation.widths), nodes=_nodes(budget.n), rng=derived(key, 1)
+        pooled = any(layer.size > 1 for layer in ridges.layers)
+        widths, nodes = layout.unflatten(perturbation.widths), _nodes(budget.n)
+        means = Moments.of(
+            [
+                layout.flatten(ridges.smoothed(widths, nodes=nodes, rng=derived(key, 3 + k)))
+                for k in range(_REPLICATES if pooled else 1)
+            ]
         )
-        estimate = TwoLevel(self.pathwise, ridges, price=price, mean=mean).estimate(
-            anchored,
-            inputs,
-            held=held,
-            budget=Evaluations(int(budget.n - cost)),
-            rng=derived(key, 2),
-            executor=executor,
-        )
-        return replace(
-            estimate,
-            n_evaluations=estimate.n_evaluations + cost,
-            seconds=time.perf_counter() - began,
-            provenance={
-                **estimate.provenance,
-                "estimator": repr(self),
-                "layers": [layer.source for layer in layers],
-                "forwards": moments.n,
-                "before": cost,
-                "budget": str(budget),
-                "seed": key.seed,
-                "item": key.item,
-            },
-        )
+
+        def finished(found: TwoLevelEstimate) -> TwoLevelEstimate:
+            told = {**found.difference.provenance, "estimator": repr(ridges), "n_evaluations": means.n}
+            known = replace(found.difference, tally=Tally(means, {}, None), provenance=told)
+            return replace(
+                found,
+                coarse=known if pooled else None,
+                n_evaluations=found.n_evaluations + cost,
+                seconds=time.perf_counter() - began,
+                provenance={
+                    **found.provenance,
+                    "estimator": repr(self),
+                    "layers": [layer.source for layer in layers],
+                    "forwards": moments.n,
+                    "before": cost,
+                    "budget": str(budget),
+                    "seed": key.seed,
+                    "item": key.item,
+                },
+            )
+
+        two = TwoLevel(self.pathwise, ridges, price=price, mean=layout.unflatten(means.mean))
+        try:
+            found = two.estimate(
+                anchored,
+                inputs,
+                held=held,
+                budget=Evaluations(int(budget.n - cost)),
+                rng=derived(key, 2),
+                executor=executor,
+                progress=progress,
+            )
+        except Interrupted as interrupt:
+            partial = interrupt.partial
+            raise Interrupted(None if partial is None else finished(partial)) from None
+        return finished(found)
 
     def _chosen(
         self, model: AtInput, size: int, dimension: int, n: int
@@ -187,7 +212,7 @@ class GateVariates:
         layers = linear.rectified[:count]
         shapes = [layer.windows.shape for layer in layers]
         pooled = sum(count * k**2 for count, k in shapes if k > 1)
-        forms, means = costs[len(layers) - 1], _nodes(n) * pooled / work / 2
+        forms, means = costs[len(layers) - 1], _REPLICATES * _nodes(n) * pooled / work / 2
         spent = self.forwards / 3 + 1 + forms + means
         if spent > n / 2:
             raise ValueError(
@@ -198,8 +223,8 @@ class GateVariates:
 
 
 def _nodes(n: int) -> int:
-    """Nodes of the known mean: their error, which no error bar sees, falls with the error bars."""
-    return 512 << max(0, int(np.ceil(np.log2(n / 1024) / 2)))
+    """Nodes of a replicate of the known mean, whose error is to fall with the error bars."""
+    return 64 << max(0, int(np.ceil(np.log2(n / 1024) / 2)))
 
 
 def _work(model: AtInput, size: int) -> int:
