@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, NodeProto, TensorShapeProto
 
+from mollikit_onnx.pruning import names_read
+
 Dim = TensorShapeProto.Dimension
 
 
@@ -22,6 +24,8 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
         Outputs that have been looked at; extended.
     """
     graph = inferred.graph
+    if all(node.op_type != "Einsum" for node in graph.node):
+        return False
     shapes = {w.name: [Dim(dim_value=size) for size in w.dims] for w in graph.initializer}
     kinds = {w.name: w.data_type for w in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -38,7 +42,7 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
         _declare(model, node.output[0], kinds[node.input[0]], dims)
         reached = {node.output[0]}
         for later in model.graph.node[place + 1 :]:
-            if not reached.isdisjoint(later.input):
+            if not reached.isdisjoint(names_read(later)):
                 reached.update(later.output)
         for value in model.graph.value_info:
             if value.name in reached - {node.output[0]}:
@@ -48,9 +52,10 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
 
 
 def _result(node: NodeProto, shapes: Mapping[str, list[Dim]]) -> list[Dim] | None:
-    if not all(name in shapes for name in node.input):
+    equations = [a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"]
+    if not equations or not all(name in shapes for name in node.input):
         return None
-    equation = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "")
+    equation = equations[0].replace(" ", "")
     left, arrow, right = equation.partition("->")
     if not arrow:
         seen = Counter(left.replace(",", "").replace("...", ""))

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx.parser
 import pytest
-from mollikit_onnx import pruned, vjp
+from mollikit_onnx import ModelError, pruned, vjp
 from onnx import shape_inference
 
 from tests.onnx.gradient_checks import run_onnxruntime
@@ -54,3 +54,18 @@ def test_the_gradient_after_an_einsum_that_spreads(equation, later, stored) -> N
     assert [a.shape for a in found] == list(sizes.values())
     slope = sum(np.vdot(a, d[k]) for a, k in zip(found, x, strict=True))
     np.testing.assert_allclose(slope, np.vdot(g, ahead - behind) / (2 * h), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("equation", [None, "ij,jk->ik", "->", ",,,", "i->j", "\xff", "ijklm->m"])
+def test_equations_that_do_not_fit_are_refused(equation) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        m (float[2,3] a) => (float[p] y) { e = Einsum<equation = "ij->i">(a)  y = Exp(e) }"""
+    )
+    (attribute,) = model.graph.node[0].attribute
+    if equation is None:
+        del model.graph.node[0].attribute[:]
+    else:
+        attribute.s = equation.encode("latin-1")
+    with pytest.raises(ModelError):
+        vjp(model, ["a"], ["y"])
