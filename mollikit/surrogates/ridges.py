@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from mollikit.engine.streams import Key, Rng
 from mollikit.layout import Layout
@@ -73,6 +72,8 @@ class Rectified:
         products = np.array([[(a * b).sum(axis=1) for a in parts] for b in parts])
         at = np.zeros((1, 0))
         if k > 1:
+            from scipy.stats import qmc
+
             at = ndtri(np.clip(qmc.Sobol(k - 1, rng=rng).random(nodes), 1e-12, 1 - 1e-12))
         mean = self.offsets.astype(np.float64).reshape(-1, k)
         chances = chances_of_largest(mean, products.transpose(2, 0, 1), at, rng)
