@@ -91,6 +91,11 @@ class TwoLevel:
         if not self.price > 0:
             raise ValueError(f"TwoLevel: price={self.price!r}; a gradient of the cheaper model has a cost")
 
+    def _least(self, size: int) -> float:
+        """Cost of the pilots at an input of so many coordinates."""
+        levels = [1 + self.price] if self.mean is not None else [1 + self.price, self.price]
+        return _PILOT * self.pathwise.sampler.group_size(size) * sum(levels)
+
     def estimate(
         self,
         oracle: GradientOracle,
@@ -132,7 +137,7 @@ class TwoLevel:
         size = self.pathwise.sampler.group_size(layout.size)
         known = None if self.mean is None else layout.flatten(self.mean).astype(np.float64)
         costs = [1 + self.price] if known is not None else [1 + self.price, self.price]
-        least = _PILOT * size * sum(costs)
+        least = self._least(layout.size)
         if budget.n < least:
             raise ValueError(
                 f"TwoLevel: {budget} holds no pilot of {_PILOT} groups of {size} points on each level: "

@@ -132,9 +132,10 @@ class TwoLevelEstimate:
         error = self.relative_error
         told = f"{100 * error:.3g}%" if np.isfinite(error) else "unresolved"
         counts = " + ".join(str(level.n_evaluations) for level in self._levels)
+        levels = "one level" if len(self._levels) == 1 else f"{len(self._levels)} levels"
         return (
             f"TwoLevelEstimate(error {told}, the cost of {self.n_evaluations:.4g} gradients: {counts} in "
-            f"{len(self._levels)} levels, {self.seconds:.2g} s{', partial' if self.partial else ''})"
+            f"{levels}, {self.seconds:.2g} s{', partial' if self.partial else ''})"
         )
 
     def _repr_html_(self) -> str:

@@ -1,5 +1,7 @@
 """Gate variates: exact with one layer of gates, unbiased with several, refused where nothing is foretold."""
 
+import re
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -127,12 +129,20 @@ def test_what_does_not_fit_is_refused():
     oracle, budget = OnnxOracle(model(DEEP), target=0), mk.Evaluations(512)
     with pytest.raises(TypeError, match="Gaussian alone"):
         GateVariates(mk.Pathwise(mk.Logistic(0.5))).estimate(oracle, X, budget=budget)
-    with pytest.raises(TypeError, match="OnnxOracle"):
+    with pytest.raises(TypeError, match=r"GateVariates works inside .* OnnxOracle"):
         variates().estimate(mk.FunctionOracle(value=np.sum), X, budget=budget)
     with pytest.raises(TypeError, match="Evaluations"):
         variates().estimate(oracle, X, budget=mk.Seconds(1))
     with pytest.raises(ValueError, match="give fewer layers"):
         variates(layers=2).estimate(oracle, X, budget=mk.Evaluations(32))
+    with pytest.raises(ValueError, match=r"GateVariates: Evaluations.* a pilot takes") as refused:
+        variates(layers=1).estimate(oracle, X, budget=mk.Evaluations(64), rng=0)
+    enough = int(re.search(r"at least Evaluations\((\d+)\)", str(refused.value))[1])
+    assert (
+        variates(layers=1).estimate(oracle, X, budget=mk.Evaluations(enough), rng=0).n_evaluations <= enough
+    )
+    with pytest.raises(TypeError, match=r"GateVariates: .* is not a Pathwise"):
+        GateVariates(mk.Gaussian(0.5))
     with pytest.raises(ValueError, match="layers=0"):
         variates(layers=0)
     with pytest.raises(ValueError, match="4 passes"):

@@ -84,6 +84,10 @@ class GateVariates:
     def __post_init__(self) -> None:
         if self.layers is not None and self.layers < 1:
             raise ValueError(f"GateVariates: layers={self.layers!r}; at least the first is foretold")
+        if not isinstance(self.pathwise, Pathwise):
+            raise TypeError(
+                f"GateVariates: {self.pathwise!r} is not a Pathwise: give Pathwise(Gaussian(0.1))"
+            )
         self._gates()
 
     def _gates(self) -> MeanGates:
@@ -125,8 +129,11 @@ class GateVariates:
             raise TypeError(f"GateVariates: budget={budget!r}; give Evaluations(n)")
         key, layout = Key.of(rng), Layout.of(inputs)
         gates = self._gates()
+        if not isinstance(oracle, OnnxOracle):
+            raise TypeError(
+                f"GateVariates works inside of an ONNX model: give an OnnxOracle, not {type(oracle).__name__}"
+            )
         gates._check(oracle)
-        assert isinstance(oracle, OnnxOracle)
         perturbation = Perturbation.of(inputs, layout, self.pathwise.inputs)
         for kernel, _ in perturbation.kernels:
             if not isinstance(kernel, Gaussian):
@@ -182,12 +189,19 @@ class GateVariates:
             )
 
         two = TwoLevel(self.pathwise, ridges, price=price, mean=layout.unflatten(means.mean))
+        left, pilot = int(budget.n - cost), two._least(layout.size)
+        if left < pilot:
+            raise ValueError(
+                f"GateVariates: {budget} leaves {left} gradients beside the forms ({cost:.4g}), and a pilot "
+                f"takes {pilot:.4g}: give at least Evaluations({int(np.ceil(cost + np.ceil(pilot)))}), or a "
+                "sampler with smaller groups"
+            )
         try:
             found = two.estimate(
                 anchored,
                 inputs,
                 held=held,
-                budget=Evaluations(int(budget.n - cost)),
+                budget=Evaluations(left),
                 rng=derived(key, 2),
                 executor=executor,
                 progress=progress,
