@@ -144,7 +144,7 @@ def panel(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 3.9), layout="constrained")
+    figure = Figure(figsize=(15, 4.3), layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize=13)
@@ -154,14 +154,14 @@ def panel(
     maps[0].set_axis_off()
     bars[0].set_axis_off()
     signed_map(maps[1], raw, "raw gradient", bar=bars[1])
-    told = f"smoothed, channels summed, error {_told(smoothed.relative_error)}"
+    told = f"smoothed, channels summed\nerror {_told(smoothed.relative_error)}"
     signed_map(maps[2], smoothed.value, told, bar=bars[2])
     cell = -(-photo.shape[0] // seen.value.shape[0])
     resolved_map(
         maps[3],
         photo,
         seen,
-        f"the same in {cell}x{cell} cells, error {_told(seen.relative_error)}",
+        f"the same in {cell}x{cell} cells\nerror {_told(seen.relative_error)}",
         bar=bars[3],
     )
     error_map(maps[4], seen.standard_error, "standard error of the cells", bar=bars[4])

@@ -70,7 +70,7 @@ def test_the_folder_holds_a_picture_the_arrays_and_the_record(classifier, photo)
     explain(classifier, photo, "--out", "out", *FEW)
     assert sorted(path.name for path in Path("out").iterdir()) == ["photo.json", "photo.npz", "photo.png"]
     with Image.open("out/photo.png") as picture:
-        assert picture.size == (1500, 390)
+        assert picture.size == (1500, 430)
     told = record("out/photo.json")
     assert sorted(told["files"]) == ["photo.json", "photo.npz", "photo.png"]
     assert told["preprocessing"]["size"] == [16, 16]

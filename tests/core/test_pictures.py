@@ -111,5 +111,5 @@ def test_a_panel_is_a_png(tmp_path, photo):
     panel(tmp_path / "panel.png", photo, rng.normal(size=(3, 12, 16)), smoothed, seen, title="a title")
     with Image.open(tmp_path / "panel.png") as picture:
         assert picture.format == "PNG"
-        assert picture.size == (1500, 390)
+        assert picture.size == (1500, 430)
     assert [path.name for path in tmp_path.iterdir()] == ["panel.png"]
