@@ -164,9 +164,10 @@ def _record(
 
 def _schemes(text: str) -> dict[str, Callable[[Kernel], Scheme]]:
     names = [word.strip() for word in text.split(",")]
-    if len(set(names)) < 2:
+    schemes = {name: words.scheme(name) for name in names}
+    if len(schemes) < 2:
         raise ValueError(f"{text!r} names nothing to compare: give two schemes or more, joined by commas")
-    return {name: words.scheme(name) for name in names}
+    return schemes
 
 
 def _numbers(text: str) -> tuple[int, ...]:

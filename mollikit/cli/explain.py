@@ -165,7 +165,7 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
         print(
             f"mollikit: interrupted; {asked.out} holds {len(records)} of {sum(map(len, wanted))} "
             + ("inputs" if asked.top is None else "explanations")
-            + (", the last in part" if records[-1]["interrupted"] else ""),
+            + (f", {partly} in part" if (partly := sum(told["interrupted"] for told in records)) else ""),
             file=sys.stderr,
         )
     if asked.json:

@@ -116,7 +116,8 @@ def lines(told: dict[str, Any], out: Path) -> list[str]:
         said.append("                   by estimated risk, the bias included; intervals of 95% in brackets")
     if "pooled" in errors:
         if errors["pooled"] is None or errors["pooled"] > 0.5:
-            more = "--seconds" if told["biased"] is None else "--evaluations"
+            counted = told["biased"] is not None or told["stopped"].startswith("Evaluations")
+            more = "--evaluations" if counted else "--seconds"
             said.append(f"                   too rough to read details from: more {more} would help")
     else:
         said.append("  picture          none: only photos have one")
@@ -204,4 +205,6 @@ def _error(told: dict[str, Any], name: str) -> str:
 
 
 def _percent(error: float | None) -> str:
-    return "not resolved" if error is None else f"{error:.1%}"
+    if error is None:
+        return "not resolved"
+    return f"{error:.1%}" if error >= 0.01 else f"{100 * error:.2g}%"

@@ -78,6 +78,7 @@ def test_a_folder_is_replaced_only_when_asked(mlp, capsys):
     [
         (["--schemes", "independent"], 2, "nothing to compare"),
         (["--schemes", "independent,best"], 2, "not a sampler"),
+        (["--schemes", "best"], 2, "not a sampler"),
         (["--evaluations", "8"], 2, "at least 16"),
         (["--evaluations", "64,many"], 2, "whole number"),
         (["--rounds", "2"], 2, "at least 4"),

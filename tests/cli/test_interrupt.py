@@ -58,7 +58,7 @@ def test_of_several_targets_all_are_written_in_part_and_told_apart(mlp):
         "explain", mlp, "x.npy", "--top", "3", "--evaluations", "1000000000", "--seed", "1", "--out", "out"
     )
     assert code == 130
-    assert "holds 3 of 3 explanations, the last in part" in said
+    assert "holds 3 of 3 explanations, 3 in part" in said
     records = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
     assert len({told["n_evaluations"] for told in records}) == 1
     for told in records:
