@@ -61,7 +61,9 @@ class Forecast:
         reach = np.exp(stdtrit(groups - 1, 0.975) * np.sqrt(variance))
         first = FIRST_LOOK * estimate.group_size
         stop = first * 2 ** max(0, int(np.ceil(np.log2(needed / first) - 1e-9)))
-        return cls(needed, needed / reach, needed * reach, float(stop), needed * estimate.seconds / now)
+        return cls(
+            needed, float(needed / reach), float(needed * reach), float(stop), needed * estimate.seconds / now
+        )
 
     def __str__(self) -> str:
         if not np.isfinite(self.evaluations):

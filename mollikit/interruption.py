@@ -21,12 +21,10 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, partial: Any, completed: Sequence[Any] = (), under_way: Sequence[Any] = ()) -> None:
-        done = (
-            "before there was anything to keep"
-            if partial is None
-            else f"after {round(partial.n_evaluations)} evaluations"
-        )
-        super().__init__(f"interrupted {done}; what was computed is in .partial")
+        told = "before there was anything to keep"
+        if partial is not None:
+            told = f"after {round(partial.n_evaluations)} evaluations; what was computed is in .partial"
+        super().__init__(f"interrupted {told}")
         self.partial = partial
         self.completed = tuple(completed)
         self.under_way = tuple(under_way) or (() if partial is None else (partial,))

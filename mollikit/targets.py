@@ -94,7 +94,7 @@ def read_targets(targets: Any, held: Mapping[str, Any]) -> NDArray[np.int64]:
     lengths = {np.shape(target) for target in targets}
     if len(lengths) != 1:
         raise ValueError(
-            f"targets={targets!r}: there are none"
+            f"targets={targets!r}: there are none; give one at least"
             if not lengths
             else f"targets={targets!r} have different numbers of indices, and are of one output"
         )

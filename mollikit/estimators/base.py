@@ -326,6 +326,8 @@ class Estimator(ABC):
         sampler.check(perturbation.dimension)
         sampler.check_grid(perturbation.shape)
         self._check_budget(budget, perturbation.dimension)
+        if not isinstance(views, Mapping):
+            raise TypeError(f"views={views!r} is not a mapping: name each view, such as {{'seen': Pool(8)}}")
         second = self._streams_second_moments()
         if second and (taken := SECOND & views.keys()):
             raise ValueError(
@@ -369,6 +371,11 @@ class Estimator(ABC):
 
 def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:
     for name, view in views.items():
+        if not callable(view):
+            raise TypeError(
+                f"view {name!r} is {view!r}, which is no view: give Pool(8), ChannelSum(0) or a linear "
+                "callable"
+            )
         check_linear(name, view, layout.unflatten, layout.size)
 
 

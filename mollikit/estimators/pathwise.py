@@ -89,6 +89,10 @@ class Pathwise(Estimator):
         count = self.inputs_per_model
         if self.inputs is None and self.weights is None:
             raise TypeError("Pathwise smooths the inputs, the weights, or both: give inputs= or weights=")
+        if not isinstance(self.sampler, Sampler):
+            raise TypeError(
+                f"sampler={self.sampler!r} is not a sampler: give Recentred(8), Independent() or another"
+            )
         if self.weights is None and (count is not None or self.weights_sampler is not None):
             raise ValueError("inputs_per_model= and weights_sampler= are for smoothed weights: give weights=")
         if count is not None and count < 1:

@@ -238,6 +238,24 @@ def test_what_is_no_budget_and_what_is_no_kernel_are_named():
         mk.Pathwise(0.5).estimate(Cubic(), np.ones(3))
 
 
+@pytest.mark.parametrize("sampler", ["sobol", mk.Independent])
+def test_what_is_no_sampler_is_named(sampler):
+    with pytest.raises(TypeError, match=r"sampler=.* is not a sampler: give Recentred\(8\)"):
+        mk.Pathwise(GAUSSIAN, sampler)
+
+
+@pytest.mark.parametrize(
+    ("views", "told"),
+    [
+        ([mk.Pool(4)], r"views=\[Pool.* is not a mapping: name each"),
+        ({"seen": 4}, "view 'seen' is 4, which is no"),
+    ],
+)
+def test_what_is_no_view_is_named(views, told):
+    with pytest.raises(TypeError, match=told):
+        mk.Pathwise(GAUSSIAN).estimate(Untouchable(), X, views=views, budget=BUDGET)
+
+
 @pytest.mark.parametrize(("sampler", "needed"), [(mk.Sobol(64), 512), (mk.RotatedSobol(np.eye(3), 16), 128)])
 def test_nets_too_few_for_an_error_bar_are_refused_and_counted(sampler, needed):
     smooth = mk.Pathwise(GAUSSIAN, sampler)
