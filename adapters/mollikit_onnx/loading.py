@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,24 +112,29 @@ def load_structure(path: Path) -> onnx.ModelProto:
         As in `load_model`, but for the limit of 2 GB.
     """
     model, name, folder = _read(path), f"{os.fspath(path)!r}", path.parent
-    large = set()
+    small = [*_inside(model.graph.node), *(t for function in model.functions for t in _inside(function.node))]
     for tensor in model.graph.initializer:
-        if external_data_helper.uses_external_data(tensor) and math.prod(tensor.dims) > SMALL:
+        if math.prod(tensor.dims) <= SMALL:
+            small.append(tensor)
+        elif external_data_helper.uses_external_data(tensor):
             external_range(tensor, name, folder)
-            large.add(tensor.name)
     try:
-        for tensor in _tensors(model.graph):
-            if external_data_helper.uses_external_data(tensor) and tensor.name not in large:
-                external_data_helper.load_external_data_for_tensor(tensor, os.fspath(folder))
+        for tensor in filter(external_data_helper.uses_external_data, small):
+            external_data_helper.load_external_data_for_tensor(tensor, os.fspath(folder))
     except (checker.ValidationError, ValueError, OSError) as error:
         raise _unusable(name, error) from error
     return model
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a graph: its weights, those of the graphs inside it, and those in attributes."""
+    """Every tensor of a graph: its weights, and those inside its nodes."""
     yield from graph.initializer
-    for node in graph.node:
+    yield from _inside(graph.node)
+
+
+def _inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Every tensor in the attributes of nodes, and in the graphs there."""
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

@@ -120,3 +120,32 @@ def test_data_that_are_gone(oracle: OnnxOracle, external: Path) -> None:
 def test_a_model_in_memory_has_no_folder(external: Path) -> None:
     with pytest.raises(loading.ModelFileError, match="give the path of the model file"):
         OnnxOracle(onnx.load(external, load_external_data=False), target=1)
+
+
+@pytest.mark.parametrize("name", ["scale", "W"])
+def test_tensors_of_nodes_and_functions_come_from_the_models_folder_alone(
+    name: str, external: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "LEFT_IN_FILES", 20_000)
+    scale = onnx.numpy_helper.from_array(np.full(2, 3, np.float32), name)
+    onnx.external_data_helper.set_external_data(scale, "scale.bin")
+    (external.parent / "scale.bin").write_bytes(scale.raw_data)
+    scale.ClearField("raw_data")
+    model = onnx.load(external, load_external_data=False)
+    constant = onnx.helper.make_node("Constant", [], ["k"], value=scale)
+    product = onnx.helper.make_node("Mul", ["u", "k"], ["v"])
+    opsets = list(model.opset_import)
+    model.functions.append(
+        onnx.helper.make_function("own", "Scaled", ["u"], ["v"], [constant, product], opsets)
+    )
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    model.graph.node[-1].output[0] = "u"
+    model.graph.node.append(onnx.helper.make_node("Scaled", ["u"], ["w"], domain="own"))
+    model.graph.node.extend([constant, onnx.helper.make_node("Mul", ["w", "k"], ["y"])])
+    external.write_bytes(model.SerializeToString())
+    elsewhere = external.parent.parent
+    (elsewhere / "scale.bin").write_bytes(np.full(2, 100, np.float32).tobytes())
+    monkeypatch.chdir(elsewhere)
+    oracles = OnnxOracle(external, target=1, values=True), OnnxOracle(wide(), target=1, values=True)
+    for got, once in zip(*(oracle.value_and_gradient(X) for oracle in oracles), strict=True):
+        np.testing.assert_allclose(got, 9 * once, rtol=1e-5, atol=1e-5)
