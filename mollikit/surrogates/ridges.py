@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,9 @@ class Rectified:
         u += self.offsets[:, None]
         gates = u > 0
         if self.size > 1:
-            parted = u.reshape(-1, self.size, u.shape[1])
-            gates &= (parted == parted.max(axis=1, keepdims=True)).reshape(u.shape)
+            # Of equal forms one alone is open: with both the gradient would not be that of the maximum.
+            largest = u.reshape(-1, self.size, u.shape[1]).argmax(axis=1)
+            gates &= (np.arange(self.size)[:, None] == largest[:, None]).reshape(u.shape)
         signals = gates * np.repeat(self.weights, self.size)[:, None].astype(u.dtype)
         return np.asarray(self.rows.T @ signals)
 
@@ -94,6 +95,11 @@ class Ridges:
     base : array (*shape), or mapping of arrays by input name
     layers : sequence of Rectified
 
+    Raises
+    ------
+    ValueError
+        If there is no layer, or the rows of one are not of the input's coordinates.
+
     Examples
     --------
     >>> import numpy as np, mollikit as mk
@@ -107,6 +113,16 @@ class Ridges:
     base: ArrayLike | Any
     layers: Sequence[Rectified]
 
+    def __post_init__(self) -> None:
+        size = Layout.of(self.base).size
+        if not self.layers:
+            raise ValueError("Ridges: there are no layers; give at least one Rectified")
+        if wrong := [layer.rows.shape for layer in self.layers if layer.rows.shape[1] != size]:
+            raise ValueError(
+                f"Ridges: a layer has rows of shape {wrong[0]}, and each row is a form of the input's {size} "
+                "coordinates"
+            )
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(layer.weights)} x {layer.size}" for layer in self.layers)
         return f"Ridges({sizes})"
@@ -114,7 +130,7 @@ class Ridges:
     def value_and_gradient(self, points: Any, **held: Any) -> tuple[None, Any]:
         """Gradients of a batch (m, *shape), in its form; values are not computed."""
         layout = Layout.of(self.base)
-        rows = np.asarray(next(iter(points.values())) if isinstance(points, dict) else points).shape[0]
+        rows = np.asarray(next(iter(points.values())) if isinstance(points, Mapping) else points).shape[0]
         steps = np.ascontiguousarray((layout.gradients(points, rows) - layout.flatten(self.base)).T)
         total = sum(layer.gradients(steps) for layer in self.layers)
         return None, layout.points(np.ascontiguousarray(np.asarray(total).T))

@@ -107,6 +107,28 @@ def test_two_levels_with_the_known_mean_are_unbiased_and_a_wrong_mean_is_not():
     assert worst(ridges.smoothed({"a": 1.5 * widths}, nodes=8192, rng=2)) > 10
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_of_equal_forms_one_is_open_as_the_known_mean_has_it(dtype):
+    row = RNG.standard_normal(5).astype(dtype)
+    alone = mk.Rectified(row[None], np.full(1, 0.1, dtype), np.ones(1))
+    twice = mk.Rectified(np.stack([row, row]), np.full(2, 0.1, dtype), np.ones(1))
+    base = X.astype(dtype)
+    points = base + RNG.standard_normal((20, 5)).astype(dtype)
+    one, two = (mk.Ridges(base, [part]) for part in (alone, twice))
+    gradients = one.value_and_gradient(points)[1]
+    assert gradients.any()
+    np.testing.assert_array_equal(two.value_and_gradient(points)[1], gradients)
+    # The nodes of two forms leave an error of their own.
+    np.testing.assert_allclose(two.smoothed(WIDTHS), one.smoothed(WIDTHS), rtol=0.01)
+
+
+def test_ridges_without_layers_or_of_another_input_are_refused():
+    with pytest.raises(ValueError, match="no layers"):
+        mk.Ridges(X, [])
+    with pytest.raises(ValueError, match=r"rows of shape \(6, 5\).* 4 coordinates"):
+        mk.Ridges(X[:4], [layer(1)])
+
+
 def test_rows_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="each weight has the same number of rows"):
         mk.Rectified(np.ones((3, 5)), np.ones(3), np.ones(2))
