@@ -74,6 +74,13 @@ class PerSample(ABC):
         return values, [self._attributions(points, each) for each in gradients]
 
 
+def tells_of_several(oracle: object) -> bool:
+    """Whether an oracle is `Multitarget`; of an attribution, whether the model behind it is."""
+    return (
+        tells_of_several(oracle.oracle) if isinstance(oracle, PerSample) else isinstance(oracle, Multitarget)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Attribution(PerSample):
     """A model with any per-sample attribution in the gradient's place, to be smoothed the same way.

@@ -13,13 +13,14 @@ from mollikit.engine.run import Execution, Plan, run
 from mollikit.engine.streams import Key, Rng
 from mollikit.estimate import Estimate
 from mollikit.estimators.answers import answers_of
+from mollikit.estimators.attributions import tells_of_several
 from mollikit.estimators.base import Setting
 from mollikit.estimators.pathwise import Pathwise
 from mollikit.estimators.provenance import provenance
 from mollikit.estimators.tallies import Grouped, grouped, tally_of_groups
 from mollikit.interruption import Interrupted
 from mollikit.moments import Moments, Tally
-from mollikit.oracles import GradientOracle, Multitarget
+from mollikit.oracles import GradientOracle
 from mollikit.pointsets import Normals, Uniforms
 from mollikit.progress import ProgressCallback
 from mollikit.views import ViewLike
@@ -267,6 +268,7 @@ def _one_pass(first: Side, second: Side, a: Setting, b: Setting) -> bool:
     """Whether two sides differ in the held target alone, of an oracle that tells of several at once."""
     alike = first.estimator is second.estimator and first.inputs is second.inputs and a.oracle is b.oracle
     same = a.held.keys() == b.held.keys() and all(
-        np.array_equal(values, b.held[name]) for name, values in a.held.items() if name != "target"
+        np.array_equal(values, b.held[name]) if name != "target" else values.shape == b.held[name].shape
+        for name, values in a.held.items()
     )
-    return alike and same and "target" in a.held and isinstance(a.oracle, Multitarget)
+    return alike and same and "target" in a.held and tells_of_several(a.oracle)

@@ -14,9 +14,10 @@ from mollikit.budgets import Budget
 from mollikit.engine.run import Execution
 from mollikit.engine.streams import Key
 from mollikit.estimate import Estimate
+from mollikit.estimators.attributions import tells_of_several
 from mollikit.estimators.provenance import provenance
 from mollikit.interruption import Interrupted, with_nothing_to_keep
-from mollikit.oracles import Multitarget, Predicting
+from mollikit.oracles import Predicting
 from mollikit.targets import Targets, Top, read_targets
 from mollikit.views import ViewLike
 
@@ -44,7 +45,7 @@ def of_targets(
     Interrupted
         On Ctrl-C, carrying the targets that were finished and those under way.
     """
-    if not isinstance(oracle, Multitarget):
+    if not tells_of_several(oracle):
         raise TypeError(
             f"{type(oracle).__name__} has no values_and_gradients(points, targets), by which one forward "
             "pass serves several targets: give it one (mollikit.Multitarget), or estimate each by itself, "

@@ -255,3 +255,19 @@ def test_sides_that_differ_in_more_than_the_target_are_asked_apart():
         rng=0,
     )
     assert oracle.backward == [1] * 16
+
+
+class OneAtATime:
+    """An oracle that tells of one target at a time."""
+
+    def value_and_gradient(self, points, target):
+        return bank().value_and_gradient(points, target=target)
+
+
+def test_an_attribution_of_a_model_that_tells_of_one_target_at_a_time_is_asked_apart():
+    def difference(oracle):
+        per_sample = mk.InputTimesGradient(oracle)
+        sides = (mk.Side(SMOOTH, per_sample, X, {"target": target}) for target in (1, 0))
+        return mk.difference(*sides, budget=mk.Evaluations(512), rng=0)
+
+    assert bits(difference(OneAtATime())) == bits(difference(bank()))
