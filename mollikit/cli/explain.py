@@ -148,7 +148,7 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
         interrupted = False
         for subject, predictions in zip(subjects, wanted, strict=True):
             try:
-                found = _explained(model, subject, predictions, estimator, asked)
+                found, interrupted = _explained(model, subject, predictions, estimator, asked)
             except KeyboardInterrupt:
                 if not records:
                     raise
@@ -156,7 +156,7 @@ def explain_inputs(asked: argparse.Namespace) -> Explained:
                 break
             with undisturbed():
                 records += [_write(folder, done, asked) for done in found]
-            if interrupted := any(done.interrupted for done in found):
+            if interrupted:
                 break
     if not asked.quiet:
         for told in records:
@@ -214,8 +214,11 @@ def _explained(
     wanted: Sequence[Predictions],
     estimator: Pathwise | Combined,
     asked: argparse.Namespace,
-) -> list[Explanation]:
-    """Explain what is wanted of one input: one target, or, on the same points, several."""
+) -> tuple[list[Explanation], bool]:
+    """Explain what is wanted of one input, one target or several; say whether Ctrl-C ended it.
+
+    Of several targets it may have come when all were finished, or before all had something to keep.
+    """
     stem, several = subject.path.stem, asked.top is not None
     oracle: Any = model if several else anchored(model, subject)
     targets = [predictions.target for predictions in wanted]
@@ -242,7 +245,10 @@ def _explained(
         if not estimates:
             raise
         if several:
-            estimates.sort(key=lambda estimate: targets.index(_target(estimate)))
+            by_target = {_target(estimate): estimate for estimate in estimates}
+            kept = [k for k, target in enumerate(targets) if target in by_target]
+            wanted, answers = [wanted[k] for k in kept], [answers[k] for k in kept]
+            estimates = [by_target[targets[k]] for k in kept]
     finally:
         if bar is not None:
             bar.close()
@@ -252,7 +258,7 @@ def _explained(
         own = "-".join([stem, *map(str, predictions.target)]) if several else stem
         partly = interrupted and not (several and estimate.stopped != "interrupted")
         found.append(Explanation(own, subject, predictions, oracle, raw, estimate, partly))
-    return found
+    return found, interrupted
 
 
 def _target(estimate: Estimate) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mollikit as mk
 from mollikit.cli import main
 
 from .conftest import COMMAND
@@ -64,6 +65,25 @@ def test_of_several_targets_all_are_written_in_part_and_told_apart(mlp):
     for told in records:
         assert told["interrupted"]
         assert told["provenance"]["target"] == told["target"]["index"][0]
+
+
+@pytest.mark.parametrize("finished", [2, 3])
+def test_of_several_targets_those_that_there_are_are_written_and_no_further_input(mlp, monkeypatch, finished):
+    estimate_targets = mk.Pathwise.estimate_targets
+
+    def interrupted(*args, **kwargs):
+        raise mk.Interrupted(None, estimate_targets(*args, **kwargs)[-finished:])
+
+    monkeypatch.setattr(mk.Pathwise, "estimate_targets", interrupted)
+    np.save("y.npy", np.load("x.npy"))
+    words = ["explain", mlp, "x.npy", "y.npy", "--top", "3", "--evaluations", "64", "--quiet", "--out", "out"]
+    assert main(words) == 130
+    records = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
+    assert len(records) == finished
+    for told in records:
+        assert Path(told["input"]["path"]).name == "x.npy"
+        assert told["provenance"]["target"] == told["target"]["index"][0]
+        assert not told["interrupted"]
 
 
 @pytest.mark.parametrize(
