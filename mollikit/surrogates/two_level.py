@@ -48,8 +48,12 @@ class TwoLevel:
     two models' gradients agree. With p the price of the cheaper model's gradient, V its variance and V_D that
     of the difference, the budget is split so that the variance is least: (sqrt(V_D (1 + p)) + sqrt(V p))^2
     over the budget. It pays where that is below the variance of the model's own gradient. With the mean of
-    the cheaper model's gradient known it is a control variate. Nothing is biased: how good the cheaper model
-    is decides the error bar alone.
+    the cheaper model's gradient known it is a control variate. How good the cheaper model is decides the
+    error bar alone.
+
+    The split is learnt from a pilot that stays in the estimate: with few coordinates and strongly skewed
+    gradients the mean moves a little with it. Of lognormal gradients, exp(1.5 t), at 256 evaluations it was
+    off by 0.14 standard errors in one coordinate, by 0.09 in eight. With ``mean`` given nothing is split.
 
     Source: Giles 2008, "Multilevel Monte Carlo path simulation", equation 12 for the split.
 
