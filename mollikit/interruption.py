@@ -14,10 +14,10 @@ class Interrupted(KeyboardInterrupt):
         The estimate over the blocks that were finished, in order, or over the folds; None where they say
         nothing yet: before there were two groups, three folds, or both pilots.
     completed : sequence of Estimate
-        Of a batch, the rows that were finished before.
+        Of a batch the rows, of several targets the targets, that were finished before.
     under_way : sequence of Estimate
-        Of a batch whose rows advance together, the partial estimates of those that were not finished, of
-        which ``partial`` is the first; ``provenance["item"]`` tells the row.
+        Of rows or targets that advance together, the partial estimates of those that were not finished, of
+        which ``partial`` is the first; ``provenance["item"]`` or ``provenance["target"]`` tells them apart.
     """
 
     def __init__(self, partial: Any, completed: Sequence[Any] = (), under_way: Sequence[Any] = ()) -> None:

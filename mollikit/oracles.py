@@ -124,7 +124,8 @@ class Resident(Protocol):
     def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> Sequence[Tally]:
         """Tally groups start .. stop - 1 of each setting, with ``rows`` rows in each call of the model.
 
-        Several settings are rows of a batch whose weights are smoothed: they share each draw of them.
+        Several settings are rows of a batch whose weights are smoothed, which share each draw of them, or
+        targets of one input at the same points, alike in all but the held ``target``.
         """
         ...
 
