@@ -8,13 +8,17 @@ from onnx import ModelProto, NodeProto, TensorShapeProto
 from mollikit_onnx.pruning import names_read
 
 Dim = TensorShapeProto.Dimension
+# The operator of an Einsum whose result is declared, while shapes are inferred: onnx does not know it and
+# keeps the declaration, where by its own inference a size of 1 would overrule a symbol.
+_DECLARED = "Einsum.declared"
 
 
 def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
     """Declare, in place, the result of the first Einsum that onnx took for smaller than it is.
 
     Onnx takes the size of a letter from the first operand that has it. An axis of size 1 stands for any other
-    size there, and a symbol may be 1. Shapes that followed from the wrong one are dropped.
+    size there, and a symbol may be 1. Shapes that followed from the wrong one are dropped. The node goes by
+    another name until it is `restored`.
 
     Parameters
     ----------
@@ -40,6 +44,7 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
         if dims is None or dims == shapes.get(node.output[0]):
             continue
         _declare(model, node.output[0], kinds[node.input[0]], dims)
+        model.graph.node[place].op_type = _DECLARED
         reached = {node.output[0]}
         for later in model.graph.node[place + 1 :]:
             if not reached.isdisjoint(names_read(later)):
@@ -49,6 +54,13 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
                 value.type.tensor_type.ClearField("shape")
         return True
     return False
+
+
+def restored(model: ModelProto) -> None:
+    """Give the nodes that were declared their own name again, in place."""
+    for node in model.graph.node:
+        if node.op_type == _DECLARED:
+            node.op_type = "Einsum"
 
 
 def _result(node: NodeProto, shapes: Mapping[str, list[Dim]]) -> list[Dim] | None:

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inferen
 from onnx.reference import ReferenceEvaluator
 
 from mollikit_onnx.dimensions import complete
-from mollikit_onnx.einsum_shapes import corrected
+from mollikit_onnx.einsum_shapes import corrected, restored
 from mollikit_onnx.errors import ModelError
 from mollikit_onnx.subgraphs import take_in, taken_branch
 
@@ -131,6 +131,8 @@ def with_types(model: ModelProto) -> ModelProto:
         inferred = shape_inference.infer_shapes(model, data_prop=True)
         while corrected(model, inferred, done):
             inferred = shape_inference.infer_shapes(model, data_prop=True)
+        restored(model)
+        restored(inferred)
         return inferred
     except shape_inference.InferenceError as error:
         raise ModelError(f"the model is not valid: {error}") from error

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx.parser
 import pytest
-from mollikit_onnx import ModelError, pruned, vjp
+from mollikit_onnx import ModelError, OnnxOracle, pruned, vjp
 from onnx import shape_inference
 
 from tests.onnx.gradient_checks import run_onnxruntime
@@ -13,7 +13,7 @@ LATER = {
     "shape": "s = Shape(e)  o = Expand(w, s)  p = Mul(e, e)  y = Mul(p, o)",
     "chain": "h = Tanh(e)  f = Einsum<equation = 'aij,aij->aij'>(h, w)  y = Mul(f, w)",
 }
-# Not a one beside a symbol, where ONNX Runtime goes wrong by onnx's sizes itself.
+# A one beside a symbol is apart, where ONNX Runtime goes wrong by onnx's sizes of a Shape itself.
 EQUATIONS = {
     "letters": ("aij,ajk->aik", "1,3,2", "4,2,3"),
     "symbol beside a number": ("aij,ajk->aik", "n,3,2", "4,2,3"),
@@ -54,6 +54,24 @@ def test_the_gradient_after_an_einsum_that_spreads(equation, later, stored) -> N
     assert [a.shape for a in found] == list(sizes.values())
     slope = sum(np.vdot(a, d[k]) for a, k in zip(found, x, strict=True))
     np.testing.assert_allclose(slope, np.vdot(g, ahead - behind) / (2 * h), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(("shape", "equation"), [("1,3,4", "aij,ajk->aik"), ("1,4,3", "aji,ajk->aik")])
+def test_rows_do_not_mix_where_a_weight_of_one_row_meets_the_batch(shape, equation) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        m (float[n,4,5] x, float[n,3,5] w) => (float[n,15] y) <float[{shape}] q =
+        {{1.0, 2.0, -1.0, 0.5, 3.0, 1.5, -2.0, 0.25, 1.0, -0.5, 2.0, 4.0}}>
+        {{ e = Einsum<equation = "{equation}">(q, x)  p = Mul(e, w)  y = Flatten(p) }}"""
+    )
+    oracle = OnnxOracle(model, target=2)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((7, 4, 5), np.float32), rng.standard_normal((7, 3, 5), np.float32)
+    _, together = oracle.value_and_gradient({"x": x, "w": w})
+    for k in range(7):
+        _, alone = oracle.value_and_gradient({"x": x[k : k + 1], "w": w[k : k + 1]})
+        for name, gradient in alone.items():
+            np.testing.assert_allclose(together[name][k : k + 1], gradient, rtol=1e-6)
 
 
 @pytest.mark.parametrize("equation", [None, "ij,jk->ik", "->", ",,,", "i->j", "\xff", "ijklm->m"])
