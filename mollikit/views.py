@@ -127,9 +127,13 @@ def check_linear(name: str, view: ViewLike, form: Callable[[NDArray[Any]], Any],
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Naming the view.
     """
+    if not callable(view):
+        raise TypeError(
+            f"view {name!r} is {view!r}, which is no view: give Pool(8), ChannelSum(0) or a linear callable"
+        )
     batch, other = np.random.default_rng(0).standard_normal((2, 2, size))
     a, b, c, alone = (
         np.asarray(view(form(rows)), dtype=np.float64)

@@ -146,7 +146,10 @@ class Comparison:
         for row in self.rows:
             if (row.scheme, row.evaluations, row.quantity) == (scheme, evaluations, quantity):
                 return row
-        raise KeyError((scheme, evaluations, quantity))
+        raise KeyError(
+            f"no row of {scheme!r} at {evaluations} evaluations for {quantity!r}: there are "
+            f"{list(self.schemes)}, {list(self.evaluations)} and {list(self.quantities)}"
+        )
 
     def prospect(self, scheme: str, quantity: str = MAP) -> Prospect:
         """Return what a scheme costs for a quantity.
@@ -159,7 +162,9 @@ class Comparison:
         for prospect in self.prospects:
             if (prospect.scheme, prospect.quantity) == (scheme, quantity):
                 return prospect
-        raise KeyError((scheme, quantity))
+        raise KeyError(
+            f"no {scheme!r} for {quantity!r}: there are {list(self.schemes)} and {list(self.quantities)}"
+        )
 
     def to_csv(self) -> str:
         """Return the rows as comma-separated values, with a head."""

@@ -371,11 +371,6 @@ class Estimator(ABC):
 
 def _check_views(views: Mapping[str, ViewLike], layout: Layout) -> None:
     for name, view in views.items():
-        if not callable(view):
-            raise TypeError(
-                f"view {name!r} is {view!r}, which is no view: give Pool(8), ChannelSum(0) or a linear "
-                "callable"
-            )
         check_linear(name, view, layout.unflatten, layout.size)
 
 

@@ -45,6 +45,12 @@ class FromFolds(ABC):
     pathwise: Pathwise
     folds: int = field(default=8, kw_only=True)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.pathwise, Pathwise):
+            raise TypeError(
+                f"{type(self).__name__}: {self.pathwise!r} is not a Pathwise: give Pathwise(Gaussian(0.1))"
+            )
+
     @abstractmethod
     def _surrogate_cost(self) -> float:
         """Cost in gradients of what is computed beside the folds."""

@@ -92,6 +92,8 @@ class TwoLevel:
     mean: ArrayLike | Mapping[str, ArrayLike] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pathwise, Pathwise):
+            raise TypeError(f"TwoLevel: {self.pathwise!r} is not a Pathwise: give Pathwise(Gaussian(0.1))")
         if not self.price > 0:
             raise ValueError(f"TwoLevel: price={self.price!r}; a gradient of the cheaper model has a cost")
 

@@ -256,6 +256,19 @@ def test_what_is_no_view_is_named(views, told):
         mk.Pathwise(GAUSSIAN).estimate(Untouchable(), X, views=views, budget=BUDGET)
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        mk.Shrunk,
+        lambda kernel: mk.Combined(kernel, None),
+        lambda kernel: mk.TwoLevel(kernel, None, price=0.1),
+    ],
+)
+def test_a_kernel_in_the_place_of_an_estimator_is_named(scheme):
+    with pytest.raises(TypeError, match=r": Gaussian\(0\.5\) is not a Pathwise: give Pathwise"):
+        scheme(GAUSSIAN)
+
+
 @pytest.mark.parametrize(("sampler", "needed"), [(mk.Sobol(64), 512), (mk.RotatedSobol(np.eye(3), 16), 128)])
 def test_nets_too_few_for_an_error_bar_are_refused_and_counted(sampler, needed):
     smooth = mk.Pathwise(GAUSSIAN, sampler)

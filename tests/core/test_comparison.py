@@ -70,6 +70,10 @@ def test_the_error_of_independent_points_is_that_of_the_closed_form():
     # Pairs cancel what is odd about x, and this error is odd: the gain is that of rounding, and no less.
     assert result.row("b", 256).gain > 1e20
     assert result.recommended == "b"
+    with pytest.raises(KeyError, match=r"no row of 'c' at 64 .* there are \['a', 'b'\], \[64, 256\]"):
+        result.row("c", 64)
+    with pytest.raises(KeyError, match=r"no 'c' for 'map': there are \['a', 'b'\]"):
+        result.prospect("c")
 
 
 def test_gains_are_those_of_the_variances():
