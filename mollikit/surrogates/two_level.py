@@ -18,6 +18,7 @@ from mollikit.layout import Layout
 from mollikit.oracles import Anchored, GradientOracle
 from mollikit.progress import Progress, ProgressCallback
 from mollikit.surrogates.parts import derived
+from mollikit.surrogates.products import Array
 from mollikit.surrogates.two_level_estimate import TwoLevelEstimate
 
 # Groups of each level that measure its spread, before the rest of the budget is split.
@@ -141,7 +142,7 @@ class TwoLevel:
                 f"TwoLevel: budget={budget!r}; a cost is split between two levels: give Evaluations(n)"
             )
         size = self.pathwise.sampler.group_size(layout.size)
-        known = None if self.mean is None else layout.flatten(self.mean).astype(np.float64)
+        known = self._known(layout)
         costs = [1 + self.price] if known is not None else [1 + self.price, self.price]
         least = self._least(layout.size)
         if budget.n < least:
@@ -220,6 +221,18 @@ class TwoLevel:
         except KeyboardInterrupt:
             partial = estimated(partial=True) if len(levels) == len(models) else None
             raise Interrupted(partial) from None
+
+    def _known(self, layout: Layout) -> Array | None:
+        if self.mean is None:
+            return None
+        given = self.mean if isinstance(self.mean, Mapping) else {None: self.mean}
+        shapes = {name: np.shape(values) for name, values in given.items()}
+        wanted = {leaf.name: leaf.shape for leaf in layout.leaves}
+        if shapes != wanted:
+            raise ValueError(
+                f"TwoLevel: mean has the shapes {list(shapes.items())}, and the input {list(wanted.items())}"
+            )
+        return layout.flatten(self.mean).astype(np.float64)
 
 
 def _shares(pilots: list[Estimate], costs: list[float]) -> list[float]:

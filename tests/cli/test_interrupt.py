@@ -61,7 +61,9 @@ def test_of_several_targets_all_are_written_in_part_and_told_apart(mlp):
     assert code == 130
     assert "holds 3 of 3 explanations, 3 in part" in said
     records = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
-    assert len({told["n_evaluations"] for told in records}) == 1
+    counts = [told["n_evaluations"] for told in records]
+    # It may have come between two targets of the same block.
+    assert max(counts) - min(counts) in (0, records[0]["block"])
     for told in records:
         assert told["interrupted"]
         assert told["provenance"]["target"] == told["target"]["index"][0]

@@ -98,3 +98,14 @@ def test_bad_input_is_refused():
     assert fine.rows == 0
     with pytest.raises(ValueError, match="level="):
         two.estimate(fine, X, budget=mk.Evaluations(20), rng=0).interval(95)
+
+
+@pytest.mark.parametrize("mean", [np.zeros((4, 3)), np.zeros(5), 0.0, {"a": np.zeros((3, 4))}])
+def test_a_mean_of_another_form_is_refused_before_a_gradient(mean):
+    class Never:
+        def value_and_gradient(self, x):
+            raise AssertionError("a model was called")
+
+    two = mk.TwoLevel(PATHWISE, Never(), price=0.1, mean=mean)
+    with pytest.raises(ValueError, match=r"mean has the shapes .* the input .*\(3, 4\)"):
+        two.estimate(Never(), np.ones((3, 4)), budget=mk.Evaluations(256), rng=0)
