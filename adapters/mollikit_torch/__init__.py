@@ -2,6 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"mollikit_torch needs the module {error.name}: pip install 'mollikit[torch]'", name=error.name
+    ) from error
+
 from mollikit_torch.exported import open_exported
 from mollikit_torch.mean_gates import MeanGates
 from mollikit_torch.oracle import TorchOracle
