@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from mollikit import archive
 from mollikit.estimate import Estimate
 from mollikit.layout import Layout
+from mollikit.strata import Stratified
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class TwoLevelEstimate:
     @classmethod
     def _of(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> TwoLevelEstimate:
         levels = {
-            name: Estimate._of(
+            name: (Stratified if "strata" in told else Estimate)._of(
                 told,
                 {key.removeprefix(f"{name}."): v for key, v in arrays.items() if key.startswith(f"{name}.")},
             )

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused():
         variates().estimate(oracle, X, budget=mk.Seconds(1))
     with pytest.raises(ValueError, match="give fewer layers"):
         variates(layers=2).estimate(oracle, X, budget=mk.Evaluations(32))
-    with pytest.raises(ValueError, match=r"GateVariates: Evaluations.* a pilot takes") as refused:
+    with pytest.raises(ValueError, match=r"GateVariates: Evaluations.* an error bar takes") as refused:
         variates(layers=1).estimate(oracle, X, budget=mk.Evaluations(64), rng=0)
     enough = int(re.search(r"at least Evaluations\((\d+)\)", str(refused.value))[1])
     assert (

@@ -189,12 +189,12 @@ class GateVariates:
             )
 
         two = TwoLevel(self.pathwise, ridges, price=price, mean=layout.unflatten(means.mean))
-        left, pilot = int(budget.n - cost), two._least(layout.size)
-        if left < pilot:
+        left, least = int(budget.n - cost), two._least(layout.size)
+        if left < least:
             raise ValueError(
-                f"GateVariates: {budget} leaves {left} gradients beside the forms ({cost:.4g}), and a pilot "
-                f"takes {pilot:.4g}: give at least Evaluations({int(np.ceil(cost + np.ceil(pilot)))}), or a "
-                "sampler with smaller groups"
+                f"GateVariates: {budget} leaves {left} gradients beside the forms ({cost:.4g}), and an error "
+                f"bar takes {least:.4g}: give at least Evaluations({int(np.ceil(cost + np.ceil(least)))}), "
+                "or a sampler with smaller groups"
             )
         try:
             found = two.estimate(
