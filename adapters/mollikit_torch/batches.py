@@ -68,6 +68,14 @@ class Batch:
             held={name: tensor.clone() for name, tensor in self.held.items()},
         )
 
+    def doubled(self) -> Batch:
+        """Return a batch with each row of this one twice."""
+        points, held = (
+            {name: tensor.repeat_interleave(2, dim=0) for name, tensor in tensors.items()}
+            for tensors in (self.points, self.held)
+        )
+        return replace(self, points=points, held=held, rows=2 * self.rows)
+
     def zeros(self) -> Batch:
         """Return a batch of the same form with a single row of zeros."""
         points, held = (
