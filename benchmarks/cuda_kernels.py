@@ -16,7 +16,7 @@ from pathlib import Path
 
 import onnx
 from mollikit_onnx import OnnxOracle, pruned, vjp
-from mollikit_onnx.selection import select_in_graph
+from mollikit_onnx.runtime.selection import select_in_graph
 from onnx import TensorProto, shape_inference
 
 Kernel = tuple[int, int, list[list[set[str]]]]  # first and last version, types by input of each signature

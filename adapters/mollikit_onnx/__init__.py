@@ -11,12 +11,12 @@ except ModuleNotFoundError as error:
 
 from mollikit_onnx.errors import ModelError, OpsetError, UnknownTensorError, UnsupportedOperatorError
 from mollikit_onnx.files import WrittenGradient, write_vjp
+from mollikit_onnx.graphs.pruning import pruned
 from mollikit_onnx.mean_gates import GateVariates, MeanGates
-from mollikit_onnx.oracle import OnnxOracle
-from mollikit_onnx.precision import widened
-from mollikit_onnx.pruning import pruned
+from mollikit_onnx.normal_form.precision import widened
 from mollikit_onnx.registry import expansion, rule
 from mollikit_onnx.reverse import vjp
+from mollikit_onnx.runtime.oracle import OnnxOracle
 
 __all__ = [
     "GateVariates",

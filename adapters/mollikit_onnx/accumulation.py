@@ -7,11 +7,11 @@ from onnx import NodeProto, TensorProto
 
 from mollikit_onnx.activity import QUANTISERS, active_path, has_rule
 from mollikit_onnx.errors import UnsupportedOperatorError
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.node import Node
-from mollikit_onnx.pruning import names_read
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.pruning import names_read
+from mollikit_onnx.graphs.tensor import FLOATS, Tensor
 from mollikit_onnx.registry import Expansion, Sent, find_rule, rule
-from mollikit_onnx.tensor import FLOATS, Tensor
 
 Formula = TypeVar("Formula", bound=Expansion)
 

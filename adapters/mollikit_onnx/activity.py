@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from onnx import NodeProto, TensorProto
 
-from mollikit_onnx.pruning import names_read
+from mollikit_onnx.graphs.pruning import names_read
+from mollikit_onnx.graphs.tensor import FLOATS
 from mollikit_onnx.registry import find_rule, is_constant_by_law
-from mollikit_onnx.tensor import FLOATS
 
 # They make integers that stand for floats.
 QUANTISERS = frozenset({"QuantizeLinear"})

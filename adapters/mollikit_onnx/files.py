@@ -11,9 +11,9 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, external_data_helper
 
 from mollikit.atomic import replacing
 from mollikit_onnx.errors import ModelError
+from mollikit_onnx.graphs.tensor import FLOATS
 from mollikit_onnx.loading import external_range, load_structure
 from mollikit_onnx.reverse import vjp
-from mollikit_onnx.tensor import FLOATS
 
 # Data that onnxruntime may map into memory begins at a multiple of this.
 _ALIGNMENT = 4096

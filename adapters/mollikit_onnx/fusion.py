@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, NodeProto, helper
 
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.normal_form import NormalForm
-from mollikit_onnx.pruning import names_read, nodes_needed
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import names_read, nodes_needed
+from mollikit_onnx.normal_form.normal_form import NormalForm
 
 
 def forward_nodes(form: NormalForm, graph: GraphBuilder, visible: Collection[str]) -> list[NodeProto]:

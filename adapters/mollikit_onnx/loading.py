@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import checker, external_data_helper, helper, numpy_helper
 
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.folding import SMALL
-from mollikit_onnx.pruning import all_nodes, subgraphs, without_weights
+from mollikit_onnx.graphs.pruning import all_nodes, subgraphs, without_weights
+from mollikit_onnx.normal_form.folding import SMALL
 
 # Elements in a byte.
 _PACKED: dict[int, int] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from mollikit_onnx.tensor import Tensor
+    from mollikit_onnx.graphs.tensor import Tensor
 
 # What a rule returns: a cotangent, or None, for each input of the node.
 Sent: TypeAlias = "list[Tensor | None]"

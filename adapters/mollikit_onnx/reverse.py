@@ -7,11 +7,11 @@ from onnx import ModelProto, OperatorSetIdProto, TypeProto, helper
 from mollikit_onnx.accumulation import accumulate
 from mollikit_onnx.errors import ModelError, UnknownTensorError
 from mollikit_onnx.fusion import forward_nodes
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.normal_form import NormalForm, normal_form
-from mollikit_onnx.pruning import names_made, nodes_needed
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import names_made, nodes_needed
+from mollikit_onnx.graphs.tensor import FLOATS, Tensor
+from mollikit_onnx.normal_form.normal_form import NormalForm, normal_form
 from mollikit_onnx.rules import load_rules
-from mollikit_onnx.tensor import FLOATS, Tensor
 
 
 def vjp(

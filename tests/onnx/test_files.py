@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from mollikit_onnx import ModelError, OnnxOracle, vjp, write_vjp
 from mollikit_onnx.loading import ModelFileError, load_model
-from mollikit_onnx.normal_form import DEEPEST_GRAPH
+from mollikit_onnx.normal_form.normal_form import DEEPEST_GRAPH
 from onnx import TensorProto, helper
 
 from tests.onnx import models

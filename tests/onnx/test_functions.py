@@ -9,8 +9,8 @@ import onnx
 import onnx.parser
 import pytest
 from mollikit_onnx import ModelError, pruned, rule, vjp
-from mollikit_onnx.functions import DEEPEST_CALL, MOST_NODES, expanded
-from mollikit_onnx.normal_form import normal_form
+from mollikit_onnx.normal_form.functions import DEEPEST_CALL, MOST_NODES, expanded
+from mollikit_onnx.normal_form.normal_form import normal_form
 from onnx import ModelProto, TypeProto, helper
 
 from tests.onnx.float64_reference import evaluator

@@ -6,7 +6,7 @@ import pytest
 from mollikit_onnx import OnnxOracle
 from mollikit_onnx.errors import UnsupportedOperatorError
 from mollikit_onnx.loading import ModelFileError
-from mollikit_onnx.providers import ProviderError
+from mollikit_onnx.runtime.providers import ProviderError
 
 from tests.onnx import models
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import onnxruntime as ort
 import pytest
 from mollikit_onnx.loading import ModelFileError
-from mollikit_onnx.providers import ProviderError, check_providers, create_session
+from mollikit_onnx.runtime.providers import ProviderError, check_providers, create_session
 
 from tests.onnx import models
 

@@ -5,10 +5,10 @@ import onnx
 import onnx.parser
 import pytest
 from mollikit_onnx import OnnxOracle, vjp
-from mollikit_onnx.pruning import pruned
-from mollikit_onnx.repetition import copy_of, repeated
-from mollikit_onnx.selection import COORDINATES, SELECTED, select_in_graph
-from mollikit_onnx.signature import Signature
+from mollikit_onnx.graphs.pruning import pruned
+from mollikit_onnx.runtime.repetition import copy_of, repeated
+from mollikit_onnx.runtime.selection import COORDINATES, SELECTED, select_in_graph
+from mollikit_onnx.runtime.signature import Signature
 from onnx.reference import ReferenceEvaluator
 
 from tests.onnx import models

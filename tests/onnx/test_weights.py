@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from mollikit_onnx import OnnxOracle
-from mollikit_onnx.weights import without_defaults
+from mollikit_onnx.runtime.weights import without_defaults
 from onnx import TensorProto, helper, numpy_helper
 
 import mollikit as mk

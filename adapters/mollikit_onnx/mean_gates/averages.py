@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from onnx import TensorProto, helper
 
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.tensor import Tensor
 from mollikit_onnx.mean_gates.chains import Chain
 from mollikit_onnx.mean_gates.quadrature import gaussian_slope
-from mollikit_onnx.tensor import Tensor
 
 # The free batch axis.
 ROWS = "mollikit.rows"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from mollikit_onnx.pruning import names_read
+from mollikit_onnx.graphs.pruning import names_read
 
 # Operators that act on each element by itself. Where such operators lead from one tensor to another of its
 # shape, they are a function of a single variable, whatever their number: x * sigmoid(x) is one.

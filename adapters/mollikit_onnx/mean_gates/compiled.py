@@ -13,7 +13,7 @@ import onnxruntime as ort
 from mollikit.oracles import Array
 from mollikit.surrogates.forward_moments import ForwardMoments, Spread
 from mollikit_onnx.mean_gates.linear_model import LinearModel, linear_model
-from mollikit_onnx.sessions import Sessions
+from mollikit_onnx.runtime.sessions import Sessions
 
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 _COMPILED: WeakKeyDictionary[Sessions, dict[tuple[_Shapes, float], Compiled]] = WeakKeyDictionary()

@@ -8,9 +8,9 @@ from mollikit.oracles import Array, GradientOracle, Points
 from mollikit.surrogates.forward_moments import ForwardMoments
 from mollikit.surrogates.mean_gates import MeanGatesOf
 from mollikit_onnx.mean_gates.compiled import Compiled, compiled
-from mollikit_onnx.oracle import OnnxOracle
-from mollikit_onnx.sessions import Sessions
-from mollikit_onnx.targets import coordinates
+from mollikit_onnx.runtime.oracle import OnnxOracle
+from mollikit_onnx.runtime.sessions import Sessions
+from mollikit_onnx.runtime.targets import coordinates
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from scipy.sparse import coo_array
 from mollikit.oracles import Array
 from mollikit.surrogates.forward_moments import ForwardMoments
 from mollikit.surrogates.ridges import Rectified
+from mollikit_onnx.graphs.pruning import nodes_needed, pruned
 from mollikit_onnx.mean_gates.compiled import Compiled, cast
 from mollikit_onnx.mean_gates.estimator import AtInput
 from mollikit_onnx.mean_gates.rectified import RectifiedLayer
-from mollikit_onnx.pruning import nodes_needed, pruned
 from mollikit_onnx.reverse import vjp
-from mollikit_onnx.sessions import Sessions
+from mollikit_onnx.runtime.sessions import Sessions
 
 # Rows with fewer entries than this are kept without their zeros.
 _SPARSE = 0.2

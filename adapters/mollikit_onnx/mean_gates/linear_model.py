@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, OperatorSetIdProto, TypeProto, helper, shape_inference
 
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.functions import expanded
-from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.pruning import names_read, nodes_needed, pruned, without_weights
 from mollikit_onnx.mean_gates.averages import ROWS, Averages, Spread
 from mollikit_onnx.mean_gates.chains import SHAPES, chains, varying
 from mollikit_onnx.mean_gates.rectified import RectifiedLayer, rectified_layers
 from mollikit_onnx.mean_gates.stand_ins import find_stand_in
 from mollikit_onnx.mean_gates.work import multiplications
-from mollikit_onnx.node import Node
-from mollikit_onnx.normal_form import NormalForm, normal_form
-from mollikit_onnx.pruning import names_read, nodes_needed, pruned, without_weights
+from mollikit_onnx.normal_form.functions import expanded
+from mollikit_onnx.normal_form.normal_form import NormalForm, normal_form
 from mollikit_onnx.reverse import vjp
 from mollikit_onnx.rules import load_rules
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
+from mollikit_onnx.graphs.tensor import Tensor
 from mollikit_onnx.mean_gates.chains import Chain
-from mollikit_onnx.tensor import Tensor
 
 # Gauss-Hermite nodes: with 16 the slope of a kink is off by 0.01 at worst, with 8 by twice that.
 _NODES = 16

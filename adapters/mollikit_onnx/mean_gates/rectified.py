@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from mollikit_onnx.graph import GraphBuilder
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.pruning import names_read, nodes_needed
+from mollikit_onnx.graphs.windows import Windows
 from mollikit_onnx.mean_gates.chains import Chain
 from mollikit_onnx.mean_gates.work import multiplications
-from mollikit_onnx.node import Node
-from mollikit_onnx.pruning import names_read, nodes_needed
-from mollikit_onnx.windows import Windows
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from operator import add
 
 from onnx import TensorProto
 
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.tensor import Tensor
+from mollikit_onnx.graphs.windows import Windows
 from mollikit_onnx.mean_gates.averages import Averages
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Tensor
-from mollikit_onnx.windows import Windows
 
 # (node as the model has it, node of the linear model, what of it is averaged) -> its linear output.
 StandIn = Callable[[Node, Node, Averages], Tensor]

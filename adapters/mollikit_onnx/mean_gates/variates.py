@@ -24,7 +24,7 @@ from mollikit_onnx.errors import ModelError
 from mollikit_onnx.mean_gates.estimator import AtInput, MeanGates
 from mollikit_onnx.mean_gates.forms import LinearForms
 from mollikit_onnx.mean_gates.rectified import RectifiedLayer
-from mollikit_onnx.oracle import OnnxOracle
+from mollikit_onnx.runtime.oracle import OnnxOracle
 
 # Of the budget, what the linear forms may cost where the number of layers is left open.
 _SHARE = 0.1

@@ -5,9 +5,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from mollikit_onnx.accumulation import formula
-from mollikit_onnx.node import Node
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.tensor import Tensor
 from mollikit_onnx.registry import Sent, expansion, rule
-from mollikit_onnx.tensor import Tensor
 
 __all__ = ["Node", "Sent", "Tensor", "expansion", "formula", "load_rules", "rule"]
 

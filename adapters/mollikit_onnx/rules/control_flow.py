@@ -12,11 +12,11 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from mollikit_onnx.accumulation import accumulate, add_to, in_place
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.recurrence import enclosed, formal_input
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.recurrence import enclosed, formal_input
+from mollikit_onnx.graphs.subgraphs import Body
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.rounds import Rounds, Sliced, is_fixed, keep, keep_each, needed_inside, steady
-from mollikit_onnx.subgraphs import Body
 
 _INTEGER = helper.make_tensor_type_proto(TensorProto.INT64, ())
 _TRUTH = helper.make_tensor_type_proto(TensorProto.BOOL, ())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from mollikit_onnx.graphs.windows import Windows
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
-from mollikit_onnx.windows import Windows
 
 
 @rule("Conv")

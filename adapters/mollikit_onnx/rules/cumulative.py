@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.recurrence import scan
+from mollikit_onnx.graphs.recurrence import scan
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 
 

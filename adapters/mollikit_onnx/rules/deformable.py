@@ -4,9 +4,9 @@ import numpy as np
 from onnx import TensorProto
 
 from mollikit_onnx.accumulation import back, in_place
-from mollikit_onnx.interpolation import Axis, owners, sampled
+from mollikit_onnx.graphs.interpolation import Axis, owners, sampled
+from mollikit_onnx.graphs.windows import Windows
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
-from mollikit_onnx.windows import Windows
 
 
 @rule("DeformConv")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from mollikit_onnx.accumulation import back
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 from mollikit_onnx.rules import Node, Sent
 from mollikit_onnx.rules.gates import Activation, activations
 from mollikit_onnx.rules.linear_algebra import long
-from mollikit_onnx.tensor import Dimension, Tensor
 
 # Places of the inputs: x, weights, recurrences, biases, lengths, hidden states, cells, peepholes.
 X, W, R, B, LENGTHS, HIDDEN, CELLS, PEEPHOLES = range(8)

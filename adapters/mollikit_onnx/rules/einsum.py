@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections import Counter
 from string import ascii_letters
 
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 from mollikit_onnx.rules import Node, Sent, rule
-from mollikit_onnx.tensor import Dimension, Tensor
 
 
 @rule("Einsum")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import math
 from itertools import zip_longest
 
+from mollikit_onnx.graphs.tensor import FLOATS, Tensor
 from mollikit_onnx.rules import Node, Sent, rule
-from mollikit_onnx.tensor import FLOATS, Tensor
 
 
 @rule("Identity")

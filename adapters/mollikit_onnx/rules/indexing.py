@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
+from mollikit_onnx.graphs.tensor import FLOATS, Tensor
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import moved_back
-from mollikit_onnx.tensor import FLOATS, Tensor
 
 
 @rule("Gather")

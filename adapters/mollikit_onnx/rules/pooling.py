@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
+from mollikit_onnx.graphs.windows import Windows
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.origins import added_up, returned
 from mollikit_onnx.rules.reduction import averaging
-from mollikit_onnx.windows import Windows
 
 
 @rule("GlobalAveragePool")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mollikit_onnx.recurrence import scan
+from mollikit_onnx.graphs.recurrence import scan
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
 from mollikit_onnx.rules.directions import Applied, Direction, delayed, directions
 from mollikit_onnx.rules.linear_algebra import long

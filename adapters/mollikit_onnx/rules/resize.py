@@ -4,9 +4,9 @@ import math
 
 from onnx import TensorProto
 
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 from mollikit_onnx.rules import Node, Sent, rule
 from mollikit_onnx.rules.origins import identity_matrix, returned
-from mollikit_onnx.tensor import Dimension, Tensor
 
 
 @rule("Resize", since=11)

@@ -7,12 +7,12 @@ from onnx import GraphProto, TypeProto, helper
 
 from mollikit_onnx.accumulation import accumulate, add_to
 from mollikit_onnx.activity import active_path
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.pruning import nodes_needed
-from mollikit_onnx.recurrence import formal_input, without_axis
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import nodes_needed
+from mollikit_onnx.graphs.recurrence import formal_input, without_axis
+from mollikit_onnx.graphs.subgraphs import Body, lasting
+from mollikit_onnx.graphs.tensor import FLOATS, Tensor
 from mollikit_onnx.rules import Node
-from mollikit_onnx.subgraphs import Body, lasting
-from mollikit_onnx.tensor import FLOATS, Tensor
 
 
 class Rounds:

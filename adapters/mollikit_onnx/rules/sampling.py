@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from mollikit_onnx.interpolation import Axis, from_rows, owners, sampled
+from mollikit_onnx.graphs.interpolation import Axis, from_rows, owners, sampled
 from mollikit_onnx.rules import Node, Tensor, formula
 
 _OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}

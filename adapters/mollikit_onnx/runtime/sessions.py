@@ -13,14 +13,14 @@ import onnx
 import onnxruntime as ort
 
 from mollikit.oracles import Array
-from mollikit_onnx.normal_form import HIGHEST_IR, HIGHEST_OPSET
-from mollikit_onnx.providers import Provider, create_session
-from mollikit_onnx.pruning import pruned
-from mollikit_onnx.repetition import copy_of, repeated
+from mollikit_onnx.graphs.pruning import pruned
+from mollikit_onnx.normal_form.normal_form import HIGHEST_IR, HIGHEST_OPSET
 from mollikit_onnx.reverse import vjp
-from mollikit_onnx.selection import COORDINATES, SELECTED, select_in_graph
-from mollikit_onnx.signature import Port
-from mollikit_onnx.weights import learnt, with_overridable, without_defaults
+from mollikit_onnx.runtime.providers import Provider, create_session
+from mollikit_onnx.runtime.repetition import copy_of, repeated
+from mollikit_onnx.runtime.selection import COORDINATES, SELECTED, select_in_graph
+from mollikit_onnx.runtime.signature import Port
+from mollikit_onnx.runtime.weights import learnt, with_overridable, without_defaults
 
 Options: TypeAlias = ort.SessionOptions | Callable[[], ort.SessionOptions] | None
 

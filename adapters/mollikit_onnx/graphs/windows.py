@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.node import Node
-from mollikit_onnx.tensor import Dimension, Tensor
+from mollikit_onnx.graphs.node import Node
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
 _LAST, _FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mollikit import targets
 from mollikit.oracles import Array
-from mollikit_onnx.signature import Port
+from mollikit_onnx.runtime.signature import Port
 
 # A class, an index for each axis behind the batch, or the only element.
 Target = int | tuple[int, ...] | None

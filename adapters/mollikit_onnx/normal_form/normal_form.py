@@ -18,15 +18,15 @@ from onnx import (
 )
 
 from mollikit_onnx.activity import active_path, has_rule
-from mollikit_onnx.conversion import mended
 from mollikit_onnx.errors import ModelError, OpsetError
-from mollikit_onnx.expansions import standardised
-from mollikit_onnx.folding import SMALL, folded, with_types
-from mollikit_onnx.functions import alike, expanded, inlined
-from mollikit_onnx.pruning import all_nodes, names_made, subgraphs, without_weights
+from mollikit_onnx.graphs.pruning import all_nodes, names_made, subgraphs, without_weights
+from mollikit_onnx.graphs.subgraphs import make_names_distinct
+from mollikit_onnx.normal_form.conversion import mended
+from mollikit_onnx.normal_form.expansions import standardised
+from mollikit_onnx.normal_form.folding import SMALL, folded, with_types
+from mollikit_onnx.normal_form.functions import alike, expanded, inlined
+from mollikit_onnx.normal_form.sequences import without_sequences
 from mollikit_onnx.registry import is_constant_by_law
-from mollikit_onnx.sequences import without_sequences
-from mollikit_onnx.subgraphs import make_names_distinct
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
 # parameters as inputs. The upper ends are what onnxruntime 1.31 runs.

@@ -15,8 +15,8 @@ from onnx import (
 )
 
 from mollikit_onnx.errors import ModelError, OpsetError
-from mollikit_onnx.folding import with_types
-from mollikit_onnx.pruning import subgraphs
+from mollikit_onnx.graphs.pruning import subgraphs
+from mollikit_onnx.normal_form.folding import with_types
 from mollikit_onnx.registry import registered
 
 # What a model may ask for: functions within functions, and nodes when all calls are written out.

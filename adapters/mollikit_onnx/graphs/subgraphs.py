@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.pruning import captured, subgraphs
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import captured, subgraphs
+from mollikit_onnx.graphs.tensor import Tensor
 
 
 def make_names_distinct(graph: GraphProto) -> None:

@@ -22,9 +22,9 @@ from onnx import (
 )
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from mollikit_onnx.dimensions import sharper, with_ranks
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.tensor import Dimension, Tensor
+from mollikit_onnx.graphs.dimensions import sharper, with_ranks
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from mollikit.oracles import Array
+from mollikit_onnx.graphs.pruning import names_read, nodes_needed
 from mollikit_onnx.loading import array_of
-from mollikit_onnx.pruning import names_read, nodes_needed
 
 _FLOATS = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
 # Inputs that hold a statistic or a setting, and nothing that was learnt; None stands for all of them.

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from mollikit_onnx.errors import ModelError
 
 if TYPE_CHECKING:
-    from mollikit_onnx.graph import GraphBuilder
+    from mollikit_onnx.graphs.graph import GraphBuilder
 
 Dimension = int | str | None
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})

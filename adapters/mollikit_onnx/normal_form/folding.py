@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from mollikit_onnx.dimensions import complete
-from mollikit_onnx.einsum_shapes import corrected, restored
 from mollikit_onnx.errors import ModelError
-from mollikit_onnx.subgraphs import take_in, taken_branch
+from mollikit_onnx.graphs.dimensions import complete
+from mollikit_onnx.graphs.subgraphs import take_in, taken_branch
+from mollikit_onnx.normal_form.einsum_shapes import corrected, restored
 
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from onnx import ModelProto, NodeProto
 
-from mollikit_onnx.pruning import all_nodes, names_read, subgraphs, without_weights
-from mollikit_onnx.subgraphs import rename
+from mollikit_onnx.graphs.pruning import all_nodes, names_read, subgraphs, without_weights
+from mollikit_onnx.graphs.subgraphs import rename
 
 
 def repeated(model: ModelProto, source: str, count: int) -> ModelProto:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mollikit_onnx.errors import OpsetError
-from mollikit_onnx.pruning import all_nodes
+from mollikit_onnx.graphs.pruning import all_nodes
 
 
 def mended(converted: ModelProto, model: ModelProto, version: int) -> ModelProto:

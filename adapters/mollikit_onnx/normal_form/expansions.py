@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from mollikit_onnx.activity import active_path, has_rule
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.node import Node
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.node import Node
 from mollikit_onnx.registry import find_expansion
 
 

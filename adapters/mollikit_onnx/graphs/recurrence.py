@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from onnx import GraphProto, ValueInfoProto, helper
 
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.pruning import nodes_needed
-from mollikit_onnx.tensor import Dimension, Tensor
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import nodes_needed
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
 # (states, slices of the sequences) -> (next states, results), all inside the Scan's body.
 Step = Callable[[list[Tensor], list[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]

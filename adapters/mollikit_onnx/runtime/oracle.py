@@ -12,13 +12,13 @@ import onnxruntime as ort
 from mollikit.oracles import Array, Points
 from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
-from mollikit_onnx.providers import Provider, check_providers
-from mollikit_onnx.repetition import copy_of
-from mollikit_onnx.selection import COORDINATES
-from mollikit_onnx.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
-from mollikit_onnx.signature import Signature
-from mollikit_onnx.targets import Target, coordinates, fixed_target
-from mollikit_onnx.weights import replacements
+from mollikit_onnx.runtime.providers import Provider, check_providers
+from mollikit_onnx.runtime.repetition import copy_of
+from mollikit_onnx.runtime.selection import COORDINATES
+from mollikit_onnx.runtime.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
+from mollikit_onnx.runtime.signature import Signature
+from mollikit_onnx.runtime.targets import Target, coordinates, fixed_target
+from mollikit_onnx.runtime.weights import replacements
 
 
 class OnnxOracle:

@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 from onnx import AttributeProto, NodeProto, TensorProto, defs, helper
 
 from mollikit_onnx.errors import UnsupportedOperatorError
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.pruning import names_captured
-from mollikit_onnx.tensor import Dimension, Tensor
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.graphs.pruning import names_captured
+from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
 
 class Node:

@@ -7,7 +7,7 @@ from functools import reduce
 
 from onnx import TensorProto
 
-from mollikit_onnx.tensor import Tensor
+from mollikit_onnx.graphs.tensor import Tensor
 
 # Weight of a neighbour as a cubic polynomial (highest power first) of its distance, and the neighbours'
 # offsets from the place rounded down. Keys, "Cubic convolution interpolation for digital image

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, NodeProto, TensorShapeProto
 
-from mollikit_onnx.pruning import names_read
+from mollikit_onnx.graphs.pruning import names_read
 
 Dim = TensorShapeProto.Dimension
 # The operator of an Einsum whose result is declared, while shapes are inferred: onnx does not know it and

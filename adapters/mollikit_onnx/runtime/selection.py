@@ -3,8 +3,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from mollikit_onnx.graph import GraphBuilder
-from mollikit_onnx.signature import Port
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.runtime.signature import Port
 
 # Input and output that the gradient graph gains: coordinates in the explained output, (m, rank) and
 # their values, (m,).

@@ -1,0 +1,1 @@
+"""ONNX graphs and their tensors, as the rules write them."""

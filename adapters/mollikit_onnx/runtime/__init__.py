@@ -1,0 +1,1 @@
+"""Models and their gradients in sessions of ONNX Runtime: the oracle."""
