@@ -210,11 +210,11 @@ def main() -> None:
             print(lines[-1], flush=True)
     if device.type == "cuda" and asked.only is None:
         about = (
-            f"`python benchmarks/device.py`\n\n{torch.cuda.get_device_name(device)}, torch "
-            f"{torch.__version__}, onnxruntime {ort.__version__}, N = {asked.n}, TF32 as each has it by default."
+            f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, onnxruntime "
+            f"{ort.__version__}, N = {asked.n}, TF32 as each has it by default."
         )
-        text = "\n\n".join(["# On an accelerator", about, "\n".join(lines)])
-        Path(__file__).with_suffix(".md").write_text(text + "\n")
+        text = ["# On an accelerator", "`python benchmarks/device.py`", about, "\n".join(lines)]
+        Path(__file__).with_suffix(".md").write_text("\n\n".join(text) + "\n")
 
 
 if __name__ == "__main__":
