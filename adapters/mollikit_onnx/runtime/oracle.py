@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +13,12 @@ import onnxruntime as ort
 from mollikit.oracles import Array, Points
 from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
+from mollikit_onnx.runtime.binding import Bound, check_bound, is_bound, rows_of
 from mollikit_onnx.runtime.providers import Provider, check_providers
 from mollikit_onnx.runtime.repetition import copy_of
 from mollikit_onnx.runtime.selection import COORDINATES
 from mollikit_onnx.runtime.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
-from mollikit_onnx.runtime.signature import Signature
+from mollikit_onnx.runtime.signature import Port, Signature
 from mollikit_onnx.runtime.targets import Target, coordinates, fixed_target
 from mollikit_onnx.runtime.weights import replacements
 
@@ -31,6 +33,8 @@ class OnnxOracle:
 
     A call holds no lock of Python's; Ctrl-C takes effect when the batch in progress returns, and leaves
     the oracle as it was.
+
+    Points may be OrtValues, on a GPU already: outputs, values and gradients then are too, on the same device.
 
     The bits of a gradient depend on the number of intra-op threads and on the batch size, as ONNX
     Runtime's sums do: fix the threads in ``session_options`` where bits must be the same on machines of
@@ -181,8 +185,10 @@ class OnnxOracle:
         other._sessions = self._sessions.reweighted(replacements(weights, self._sessions.weights))
         return other
 
-    def predict(self, points: Points, **held: Array) -> Array:
+    def predict(self, points: Points | Bound, **held: Array | ort.OrtValue) -> Any:
         """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.
+
+        They are an OrtValue, on the points' device, where the points are OrtValues.
 
         Raises
         ------
@@ -200,8 +206,10 @@ class OnnxOracle:
             return np.concatenate([self._sessions.outputs(row) for row in _rows(feed, rows)])
         return self._sessions.outputs(feed)
 
-    def value(self, points: Points, **held: Array) -> Array:
+    def value(self, points: Points | Bound, **held: Array | ort.OrtValue) -> Any:
         """Return the values (m,) of the target on a batch of points; no gradient, so any operator will do.
+
+        They are an OrtValue, on the points' device, where the points are OrtValues.
 
         Raises
         ------
@@ -210,24 +218,29 @@ class OnnxOracle:
         """
         target = held.pop("target", None)
         outputs = self.predict(points, **held)
-        where = coordinates(len(outputs), self._target, target, self._sessions.blueprint.output)
-        values: Array = outputs[tuple(where.T)]
-        return values
+        output, rows = self._sessions.blueprint.output, rows_of(outputs)
+        if isinstance(outputs, ort.OrtValue):
+            # A device's kernel need not check what it gathers, so open sizes of the output are read here.
+            output = replace(output, shape=tuple(outputs.shape()))
+            return self._sessions.selected(outputs, self._coordinates(rows, target, output))
+        return outputs[tuple(self._coordinates(rows, target, output).T)]
 
-    def value_and_gradient(self, points: Points, **held: Array) -> tuple[Array | None, Any]:
+    def value_and_gradient(self, points: Points | Bound, **held: Array | ort.OrtValue) -> tuple[Any, Any]:
         """Return values (m,), or None without ``values=True``, and gradients, in the model's dtype.
 
         Parameters
         ----------
-        points : array (m, *shape) or mapping of such arrays
-            The inputs ``wrt``; float64 is cast to what the model takes. Gradients have the same form.
-        **held : array
-            The model's other inputs by name, and ``target``, int64 (m,) or (m, n_axes), by row.
+        points : array (m, *shape) or onnxruntime.OrtValue, or mapping of such
+            The inputs ``wrt``; float64 arrays are cast to what the model takes. Gradients have the same form:
+            of OrtValues they and the values are OrtValues, and neither leaves the points' device.
+        **held : array or onnxruntime.OrtValue
+            The model's other inputs by name, and ``target``, int64 (m,) or (m, n_axes), by row. An OrtValue
+            is held beside points that are OrtValues too.
 
         Raises
         ------
         ValueError, TypeError
-            An input is missing, unknown, or of the wrong shape or dtype; the target is out of range.
+            An input is missing, unknown, or of the wrong shape, dtype or device; the target is out of range.
         MemoryError
             ONNX Runtime found no memory for the batch.
         mollikit_onnx.UnsupportedOperatorError
@@ -235,7 +248,7 @@ class OnnxOracle:
         """
         target = held.pop("target", None)
         feed, rows = self._feed(points, held)
-        feed[COORDINATES] = coordinates(rows, self._target, target, self._sessions.blueprint.output)
+        feed[COORDINATES] = self._coordinates(rows, target, self._sessions.blueprint.output)
         if rows == 0:
             results = [np.zeros_like(feed[name]) for name in self._wrt]
             results.append(np.zeros(0, self._sessions.blueprint.output.dtype))
@@ -273,6 +286,10 @@ class OnnxOracle:
         read, blueprint = read_targets(targets, held), self._sessions.blueprint
         fixed = [fixed_target(index(target), blueprint.output) for target in read]
         feed, rows = self._feed(points, held)
+        if is_bound(feed):
+            raise TypeError(
+                "several targets take arrays: give OrtValues to value_and_gradient, target by target"
+            )
         whole = [coordinates(rows, target, None, blueprint.output) for target in fixed]
         if rows == 0:
             results = [
@@ -344,11 +361,24 @@ class OnnxOracle:
         if given.keys() != ports.keys():
             raise ValueError(self._mismatch(given, held))
         feed = {name: ports[name].batch(array) for name, array in given.items()}
-        rows = len(feed[self._wrt[0]])
-        if any(len(array) != rows for array in feed.values()):
-            lengths = {name: len(array) for name, array in feed.items()}
+        lengths = {name: rows_of(array) for name, array in feed.items()}
+        rows = lengths[self._wrt[0]]
+        if any(length != rows for length in lengths.values()):
             raise ValueError(f"every input has one row for each point; their batch axes are {lengths}")
+        if is_bound(feed):
+            check_bound(feed, self._wrt, self._sessions.blueprint.providers)
+            if rows == 0:
+                raise ValueError("OrtValues of no rows: there is nothing to compute")
+            if self._signature.row_by_row and rows > 1:
+                raise ValueError(
+                    f"OrtValues of {rows} rows, and the model takes one at a time: export it with a dynamic "
+                    "batch axis, or give arrays"
+                )
         return feed, rows
+
+    def _coordinates(self, rows: int, target: Array | ort.OrtValue | None, output: Port) -> Array:
+        by_row = target.numpy() if isinstance(target, ort.OrtValue) else target
+        return coordinates(rows, self._target, by_row, output)
 
     def _mismatch(self, given: Mapping[str, Array], held: Mapping[str, Array]) -> str:
         ports = self._signature.inputs

@@ -64,3 +64,15 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
     graph.node.extend(nodes)
     graph.initializer.extend(builder.constant_protos({name for node in builder.nodes for name in node.input}))
     return model
+
+
+def selection(output: Port) -> onnx.ModelProto:
+    """The selection by itself, as a model of ``output`` and `COORDINATES`."""
+    assert output.shape is not None
+    dtype = helper.np_dtype_to_tensor_dtype(output.dtype)
+    given = helper.make_tensor_value_info(output.name, dtype, [None] * len(output.shape))
+    where = helper.make_tensor_value_info(COORDINATES, TensorProto.INT64, [None, len(output.shape)])
+    selected = helper.make_tensor_value_info(SELECTED, dtype, [None])
+    node = helper.make_node("GatherND", [output.name, COORDINATES], [SELECTED])
+    graph = helper.make_graph([node], "selection", [given, where], [selected])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
 import onnxruntime as ort
@@ -16,9 +16,10 @@ from mollikit.oracles import Array
 from mollikit_onnx.graphs.pruning import pruned
 from mollikit_onnx.normal_form.normal_form import HIGHEST_IR, HIGHEST_OPSET
 from mollikit_onnx.reverse import vjp
+from mollikit_onnx.runtime.binding import is_bound, rows_of, run_bound
 from mollikit_onnx.runtime.providers import Provider, create_session
 from mollikit_onnx.runtime.repetition import copy_of, repeated
-from mollikit_onnx.runtime.selection import COORDINATES, SELECTED, select_in_graph
+from mollikit_onnx.runtime.selection import COORDINATES, SELECTED, select_in_graph, selection
 from mollikit_onnx.runtime.signature import Port
 from mollikit_onnx.runtime.weights import learnt, with_overridable, without_defaults
 
@@ -61,6 +62,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._forward: ort.InferenceSession | None = None
         self._gradient: ort.InferenceSession | None = None
+        self._selection: ort.InferenceSession | None = None
         self._several: dict[int, ort.InferenceSession] = {}
         self._weights: Mapping[str, Array] | None = None
         self._overriding: dict[tuple[str, ...], Sessions] = {}
@@ -77,6 +79,16 @@ class Sessions:
         """Return the explained output for a batch of inputs."""
         (output,) = _run(self.forward, [self.blueprint.output.name], feed)
         return output
+
+    def selected(self, outputs: ort.OrtValue, where: Array) -> ort.OrtValue:
+        """Return the values at coordinates of outputs that lie on a device."""
+        if self._selection is None:
+            with self._lock:
+                if self._selection is None:
+                    self._selection = self._session(selection(self.blueprint.output))
+        feed = {self.blueprint.output.name: outputs, COORDINATES: where}
+        (values,) = _run(self._selection, [SELECTED], feed)
+        return values
 
     def gradients(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the gradients by `wrt`, and last the selected values where they were asked for."""
@@ -181,6 +193,10 @@ class ReweightedSessions:
         """Return `gradients` for each of several targets."""
         return self._sessions.gradients_of(count, {**feed, **self._replaced})
 
+    def selected(self, outputs: ort.OrtValue, where: Array) -> ort.OrtValue:
+        """Return the values at coordinates of outputs that lie on a device."""
+        return self._constant.selected(outputs, where)
+
     @property
     def weights(self) -> Mapping[str, Array]:
         """Weights of the model by name, as they are here."""
@@ -224,10 +240,10 @@ def digest(model: bytes, data: Iterable[Path]) -> str:
 
 def _run(session: ort.InferenceSession, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
     try:
-        outputs: list[Array] = session.run(names, feed)
+        outputs: list[Any] = run_bound(session, names, feed) if is_bound(feed) else session.run(names, feed)
     except Exception as error:
         if "allocate memory" in str(error) or "bad_alloc" in str(error) or "bad allocation" in str(error):
-            rows = len(next(iter(feed.values())))
+            rows = rows_of(next(iter(feed.values())))
             raise MemoryError(f"ONNX Runtime found no memory for a batch of {rows}: {error}") from error
         raise
     return outputs

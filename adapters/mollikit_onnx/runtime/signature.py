@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import shape_inference
 from onnx.helper import tensor_dtype_to_np_dtype
 
@@ -30,8 +31,14 @@ class Port:
         """The shape without the batch axis."""
         return None if self.shape is None else self.shape[1:]
 
-    def batch(self, given: Any) -> Array:
-        """Return ``given`` as a contiguous array (m, *row_shape) of this dtype, or say what is wrong."""
+    def batch(self, given: Any) -> Array | ort.OrtValue:
+        """Return ``given`` as a contiguous array (m, *row_shape) of this dtype, or say what is wrong.
+
+        An OrtValue is returned as it is.
+        """
+        if isinstance(given, ort.OrtValue):
+            self._check_bound(given)
+            return given
         array = np.asarray(given)
         if array.dtype != self.dtype:
             kinds = "f" if self.is_float else "iu" if self.dtype.kind in "iu" else self.dtype.kind
@@ -43,14 +50,27 @@ class Port:
                     f"input {self.name!r} takes {self.dtype} and got {array.dtype} beyond its range"
                 )
             array = cast
-        if self.shape is not None and not _fits(array.shape, self.shape):
-            raise ValueError(
-                f"input {self.name!r} takes a batch of shape {self._expected()} and got {array.shape}"
-                + (": add the batch axis" if _fits((1, *array.shape), self.shape) else "")
-            )
-        if array.ndim == 0:
-            raise ValueError(f"input {self.name!r} takes a batch (m, *shape) and got a scalar")
+        self._check_shape(array.shape)
         return np.ascontiguousarray(array)
+
+    def _check_bound(self, value: ort.OrtValue) -> None:
+        if not value.is_tensor():
+            raise TypeError(f"input {self.name!r} takes a tensor and got an OrtValue of {value.data_type()}")
+        if np.dtype(tensor_dtype_to_np_dtype(value.element_type())) != self.dtype:
+            raise TypeError(
+                f"input {self.name!r} takes {self.dtype} and got an OrtValue of {value.data_type()}: cast it "
+                "where it lies"
+            )
+        self._check_shape(tuple(value.shape()))
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if self.shape is not None and not _fits(shape, self.shape):
+            raise ValueError(
+                f"input {self.name!r} takes a batch of shape {self._expected()} and got {shape}"
+                + (": add the batch axis" if _fits((1, *shape), self.shape) else "")
+            )
+        if not shape:
+            raise ValueError(f"input {self.name!r} takes a batch (m, *shape) and got a scalar")
 
     def _expected(self) -> str:
         assert self.shape is not None
