@@ -59,7 +59,7 @@ class Network:
     feeds: Mapping[str, np.ndarray]
     wrt: str
     of: str
-    fixed: onnx.ModelProto | None  # the model with a fixed batch, which onnx-ad needs
+    fixed: Callable[[], onnx.ModelProto] | None  # the model with a fixed batch, which onnx-ad needs
 
 
 def picture_net(build: Callable[[], torch.nn.Module], batch: int) -> Network:
@@ -68,7 +68,9 @@ def picture_net(build: Callable[[], torch.nn.Module], batch: int) -> Network:
     net, feeds = architecture.net(), architecture.draw(0, batch)
     best = fuse(net).requires_grad_(False).to(memory_format=torch.channels_last)
     exported = partial(written_down, net, feeds, "logits")
-    return Network(net, best, exported(dynamic=True), feeds, "image", "logits", exported(dynamic=False))
+    return Network(
+        net, best, exported(dynamic=True), feeds, "image", "logits", partial(exported, dynamic=False)
+    )
 
 
 def bert(batch: int) -> Network:
@@ -187,7 +189,7 @@ def by_onnx_ad(network: Network, cotangent: np.ndarray) -> Callable[[], np.ndarr
 
     try:
         reverse = onnx_ad.reverse(
-            network.fixed,
+            network.fixed(),
             inputs=[network.wrt],
             outputs=[network.of],
             prefix="adj_",

@@ -125,16 +125,37 @@ def with_constants(case: SuiteCase) -> SuiteCase:
     return replace(case, model=model, inputs=inputs)
 
 
+def differentiated(case: SuiteCase) -> tuple[SuiteCase, ModelProto]:
+    """The case and its gradient; with its integers as constants where it is refused otherwise."""
+    try:
+        return case, vjp(case.model, case.wrt, case.of)
+    except ModelError:
+        case = with_constants(case)
+        return case, vjp(case.model, case.wrt, case.of)
+
+
+def points(case: SuiteCase, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
+    """Inputs by preference: jittered, as the case has them, and jittered without what is not finite."""
+    jittered = {
+        n: (a * (1 + 1e-3 * rng.uniform(-1, 1, a.shape)) + 1e-3 * rng.uniform(-1, 1, a.shape)).astype(a.dtype)
+        if n in case.wrt
+        else a
+        for n, a in case.inputs.items()
+    }
+    # Casts are tested on infinities and NaN.
+    tame = {
+        n: np.where(np.isfinite(a), a, 0.5).astype(a.dtype) if n in case.wrt else a
+        for n, a in jittered.items()
+    }
+    return jittered, case.inputs, tame
+
+
 def score(case: SuiteCase) -> Score:
     """Compare the gradient of a case with differences."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            try:
-                gradient = vjp(case.model, case.wrt, case.of)
-            except ModelError:
-                case = with_constants(case)
-                gradient = vjp(case.model, case.wrt, case.of)
+            case, gradient = differentiated(case)
         except ModelError as error:
             return Score("refused", str(error))
         except Exception as error:
@@ -192,20 +213,9 @@ def _compared(case: SuiteCase, gradient: ModelProto) -> Score:
 
 def _point(case: SuiteCase, rng: np.random.Generator) -> tuple[Callable[[Arrays], Arrays], Arrays, Arrays]:
     """A function to difference, a point where it is finite, and its values there."""
-    jittered = {
-        n: (a * (1 + 1e-3 * rng.uniform(-1, 1, a.shape)) + 1e-3 * rng.uniform(-1, 1, a.shape)).astype(a.dtype)
-        if n in case.wrt
-        else a
-        for n, a in case.inputs.items()
-    }
-    # Casts are tested on infinities and NaN.
-    tame = {
-        n: np.where(np.isfinite(a), a, 0.5).astype(a.dtype) if n in case.wrt else a
-        for n, a in jittered.items()
-    }
-    reasons: list[str] = []
+    preferred, reasons = points(case, rng), list[str]()
     for forward in _evaluators(case, reasons):
-        for point in (jittered, case.inputs, tame):
+        for point in preferred:
             feeds = {n: a.astype(np.float64) if n in case.wrt else a for n, a in point.items()}
             try:
                 values, again = forward(feeds), forward(feeds)
@@ -267,15 +277,21 @@ def _run(
     session: onnxruntime.InferenceSession, case: SuiteCase, names: list[str], feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
     asked = {v.name for v in session.get_inputs()}
-    own = {n: a for n, a in _in_own_types(case, feeds).items() if n in asked}
+    own = {n: a for n, a in in_own_types(case, feeds).items() if n in asked}
     return [np.asarray(y) for y in session.run(names, own)]
 
 
-def _in_own_types(case: SuiteCase, feeds: Mapping[str, np.ndarray]) -> Arrays:
+def in_own_types(case: SuiteCase, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """Inputs and cotangents in the types that the model declares."""
     graph = case.model.graph
     ports = {v.name: v for v in graph.input} | {f"{v.name}.cotangent": v for v in graph.output}
     kinds = {n: helper.tensor_dtype_to_np_dtype(ports[n].type.tensor_type.elem_type) for n in feeds}
     return {n: np.asarray(a, kinds[n]) for n, a in feeds.items()}
+
+
+def outputs_by_runtime(case: SuiteCase, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """The outputs in float by ONNX Runtime on the CPU."""
+    return dict(zip(case.of, _run(_session(case.model), case, list(case.of), feeds), strict=True))
 
 
 def _gradients(case: SuiteCase, gradient: ModelProto, feeds: Arrays, values: Arrays) -> Arrays | str:
@@ -312,7 +328,7 @@ def _in_float64(case: SuiteCase, _: ModelProto, names: list[str], feeds: Arrays)
 
 
 def _as_it_is(case: SuiteCase, gradient: ModelProto, names: list[str], feeds: Arrays) -> list[np.ndarray]:
-    return list(evaluator(gradient).run(names, _in_own_types(case, feeds)))
+    return list(evaluator(gradient).run(names, in_own_types(case, feeds)))
 
 
 def _directions(x: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
