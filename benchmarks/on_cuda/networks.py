@@ -256,7 +256,7 @@ ABOUT = (
 def measure(device: Device, section: Section, seconds: float, only: str, batches: Sequence[int]) -> None:
     """Write what gradients take."""
     until = time.monotonic() + seconds
-    subjects = [(name, batch) for name in SUBJECTS if only in name for batch in batches]
+    subjects = [(name, batch) for batch in batches for name in SUBJECTS if only in name]
     section.say(ABOUT, "", *table(COLUMNS, []))
     work: Callable[[tuple[str, int]], list[tuple[object, ...]]] = partial(timed, device)
     for subject, result in each_in_workers(work, subjects, 1, _SECONDS_EACH, until):

@@ -249,13 +249,10 @@ def run(device: Device, section: Section, seconds: float, only: str) -> None:
         "",
         *table(("node", "of", "ran on", "beside NumPy"), []),
     )
-    for work, some in (
-        (probed, listed),
-        (timed, [probe for probe in listed if (probe.name, probe.dtype) in long]),
-    ):
-        for number, result in each_in_workers(
-            lambda number, work=work, some=some: work(device, some[number]), range(len(some)), 4, 30, until
-        ):
+    timings = [probe for probe in listed if (probe.name, probe.dtype) in long]
+    for work, some, workers in ((probed, listed, 4), (timed, timings, 1)):
+        at = lambda k, work=work, some=some: work(device, some[k])  # noqa: E731
+        for k, result in each_in_workers(at, range(len(some)), workers, 30, until):
             failed = isinstance(result, Failed)
-            row = (some[number].name, some[number].dtype, "-", result.reason) if failed else result
+            row = (some[k].name, some[k].dtype, "-", result.reason) if failed else result
             section.say(*table(("",) * 4, [row])[2:])
