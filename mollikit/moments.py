@@ -128,6 +128,13 @@ class SecondMoments(Moments):
             squares = (shares * np.square(rows, dtype=np.float64)).mean(axis=1)
             # The weights' own noise is of the order of means^2, so that nothing is lost by cancellation.
             within = squares - np.square(means)
+        return cls.of_groups(means, within, squares)
+
+    @classmethod
+    def of_groups(
+        cls, means: NDArray[np.float64], within: NDArray[np.float64], squares: NDArray[np.float64]
+    ) -> SecondMoments:
+        """Moments of groups from their means, mean squared deviations and mean squares, all (G, ...)."""
         first, v, q = Moments.of(means), Moments.of(within), Moments.of(squares)
         d, e = means - first.mean, within - v.mean
         d2 = d * d

@@ -10,11 +10,18 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from mollikit.batches import one_row
+from mollikit.estimators.answers import by_points
+from mollikit.estimators.base import Setting
+from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
+from mollikit_onnx.resident.asking import ResidentBlocks, tallies
+from mollikit_onnx.resident.refusal import check_resident
 from mollikit_onnx.runtime.binding import Bound, check_bound, is_bound, rows_of
-from mollikit_onnx.runtime.providers import Provider, check_providers
+from mollikit_onnx.runtime.blocks import blocks_around, one_row_beside
+from mollikit_onnx.runtime.providers import Provider, check_providers, lives_on
 from mollikit_onnx.runtime.repetition import copy_of
 from mollikit_onnx.runtime.selection import COORDINATES
 from mollikit_onnx.runtime.sessions import Blueprint, Options, ReweightedSessions, Sessions, digest
@@ -67,6 +74,12 @@ class OnnxOracle:
     straight_through : bool
         Whether gradients pass the rounding of a quantised model, as in `vjp`; such a model is refused
         otherwise, when its gradient is asked for.
+    resident : bool, optional
+        Draw, move and reduce the points of `Pathwise` inside the graph of the gradient, so that no batch of
+        points crosses to the host: the same law by a generator of the graph's own, hence other bits. By
+        default so where CUDA is the first provider and the model has a dynamic batch axis. Samplers are then
+        `Independent`, `Antithetic` and `Recentred`, views are made of `Input`, `ChannelSum` and `Pool`, and
+        kernels have no gap in their density.
 
     Raises
     ------
@@ -75,7 +88,8 @@ class OnnxOracle:
     ProviderError
         A provider is unknown, not installed or not at work.
     ValueError
-        A name or a target that the model does not have, or ``session_options`` cannot be given as an object.
+        A name or a target that the model does not have, ``session_options`` cannot be given as an object, or
+        ``resident=True`` for a model that runs row by row.
 
     Examples
     --------
@@ -100,6 +114,7 @@ class OnnxOracle:
         session_options: Options = None,
         values: bool = False,
         straight_through: bool = False,
+        resident: bool | None = None,
     ) -> None:
         if isinstance(wrt, str):
             raise ValueError(f"wrt is a sequence of input names: write ({wrt!r},)")
@@ -131,6 +146,14 @@ class OnnxOracle:
             folder=None if folder is None else os.fspath(folder),
         )
         self._sessions: Sessions | ReweightedSessions = Sessions(blueprint)
+        self._device = lives_on(checked[0])
+        by_row = self._signature.row_by_row
+        if resident and by_row:
+            raise ValueError(
+                "resident=True draws batches, and the model's batch axis is fixed at 1: export it with a "
+                "dynamic one (or rename that axis with onnx.tools.update_model_dims), or leave resident= out"
+            )
+        self._resident = self._device.startswith("cuda") and not by_row if resident is None else resident
         self._producer = f"{proto.producer_name} {proto.producer_version}".strip()
         self._opsets = {opset.domain or "ai.onnx": opset.version for opset in proto.opset_import}
 
@@ -184,6 +207,26 @@ class OnnxOracle:
         other = copy.copy(self)
         other._sessions = self._sessions.reweighted(replacements(weights, self._sessions.weights))
         return other
+
+    @property
+    def lives_on(self) -> str | None:
+        """The device on which `Pathwise` has the points drawn; None where the host draws them."""
+        return self._device if self._resident else None
+
+    def check_setting(self, setting: Setting) -> None:
+        """Raise ValueError where `Pathwise` is asked for what is not done inside a graph."""
+        check_resident(setting, self._device)
+        held = one_row({name: array for name, array in setting.held.items() if name != "target"})
+        self._feed(setting.perturbation.layout.points(setting.perturbation.base[None]), held)
+        one_row_beside(self._signature, self._sessions.blueprint.output, self._target, [setting])
+
+    def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> list[Tally]:
+        """Tally groups start .. stop - 1 of `Pathwise` where the model lives; moments alone come back."""
+        blocks = [alike[0].oracle._blocks_around(alike, rows) for alike in by_points(settings)]
+        return tallies(blocks, start, stop)
+
+    def _blocks_around(self, settings: Sequence[Setting], rows: int) -> ResidentBlocks:
+        return blocks_around(self._sessions, self._signature, self._target, settings, rows)
 
     def predict(self, points: Points | Bound, **held: Array | ort.OrtValue) -> Any:
         """Return the model's outputs (m, *output_shape) for a batch of points; a held ``target`` is ignored.
@@ -331,6 +374,7 @@ class OnnxOracle:
             "providers": [p if isinstance(p, str) else [p[0], dict(p[1])] for p in blueprint.providers],
             "row_by_row": self._signature.row_by_row,
             "straight_through": blueprint.straight_through,
+            "resident": self._resident,
             "onnxruntime": ort.__version__,
         }
 

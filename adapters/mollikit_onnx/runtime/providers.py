@@ -114,6 +114,19 @@ def create_session(
     return session
 
 
+def lives_on(provider: Provider) -> str:
+    """Return what the device of a provider is called, such as "cpu" or "cuda:0".
+
+    Examples
+    --------
+    >>> lives_on(("CUDAExecutionProvider", {"device_id": 1}))
+    'cuda:1'
+    """
+    name, options = (provider, {}) if isinstance(provider, str) else provider
+    device = name.removesuffix("ExecutionProvider").lower()
+    return device if device == "cpu" else f"{device}:{options.get('device_id', 0)}"
+
+
 # ONNX Runtime's exceptions derive from Exception alone.
 _REFUSALS = (
     ort.capi.onnxruntime_pybind11_state.Fail,

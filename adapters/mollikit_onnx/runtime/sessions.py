@@ -15,6 +15,8 @@ import onnxruntime as ort
 from mollikit.oracles import Array
 from mollikit_onnx.graphs.pruning import pruned
 from mollikit_onnx.normal_form.normal_form import HIGHEST_IR, HIGHEST_OPSET
+from mollikit_onnx.resident.block import Gradient, block_graph
+from mollikit_onnx.resident.design import Design
 from mollikit_onnx.reverse import vjp
 from mollikit_onnx.runtime.binding import is_bound, rows_of, run_bound
 from mollikit_onnx.runtime.providers import Provider, create_session
@@ -25,8 +27,9 @@ from mollikit_onnx.runtime.weights import learnt, with_overridable, without_defa
 
 Options: TypeAlias = ort.SessionOptions | Callable[[], ort.SessionOptions] | None
 
-# Sessions of several targets that are kept, by their number: each holds the weights.
+# Sessions of several targets that are kept, by their number, and of blocks: each holds the weights.
 _KEPT = 2
+_KEPT_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Sessions:
         self._gradient: ort.InferenceSession | None = None
         self._selection: ort.InferenceSession | None = None
         self._several: dict[int, ort.InferenceSession] = {}
+        self._blocks: dict[Design, ort.InferenceSession] = {}
         self._weights: Mapping[str, Array] | None = None
         self._overriding: dict[tuple[str, ...], Sessions] = {}
 
@@ -99,6 +103,12 @@ class Sessions:
         names = self._wanted()
         found = _run(self.several(count), [copy_of(name, k) for k in range(count) for name in names], feed)
         return [found[k * len(names) : (k + 1) * len(names)] for k in range(count)]
+
+    def moments(self, design: Design, feed: Mapping[str, Array], rows: int) -> list[Array]:
+        """Return what a block of this design gives, which takes some of the feed."""
+        session = self.block(design)
+        taken = {port.name: feed[port.name] for port in session.get_inputs()}
+        return _run(session, [port.name for port in session.get_outputs()], taken, rows)
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -153,6 +163,29 @@ class Sessions:
                     self._several = {**dict(kept), count: session}
         return session
 
+    def block(self, design: Design) -> ort.InferenceSession:
+        """The session that draws, moves, differentiates and reduces blocks of this design."""
+        session = self._blocks.get(design)
+        if session is None:
+            with self._lock:
+                session = self._blocks.get(design)
+                if session is None:
+                    session = self._session(self._block_graph(design))
+                    kept = list(self._blocks.items())[1 - _KEPT_BLOCKS :]
+                    self._blocks = {**dict(kept), design: session}
+        return session
+
+    def _block_graph(self, design: Design) -> onnx.ModelProto:
+        model, count = self._gradient_graph(), design.targets
+        names = [f"{leaf.name}.gradient" for leaf in design.leaves]
+        names += [SELECTED] if self.blueprint.values else []
+        coordinates, outputs = [COORDINATES], [names]
+        if count > 1:
+            model = repeated(model, COORDINATES, count)
+            coordinates = [copy_of(COORDINATES, k) for k in range(count)]
+            outputs = [[copy_of(name, k) for name in names] for k in range(count)]
+        return block_graph(Gradient(model, coordinates, outputs, self.blueprint.overridden), design)
+
     def _gradient_graph(self) -> onnx.ModelProto:
         output = self.blueprint.output
         wrt, through = list(self.blueprint.wrt), self.blueprint.straight_through
@@ -197,6 +230,10 @@ class ReweightedSessions:
         """Return the values at coordinates of outputs that lie on a device."""
         return self._constant.selected(outputs, where)
 
+    def moments(self, design: Design, feed: Mapping[str, Array], rows: int) -> list[Array]:
+        """Return what a block of this design gives."""
+        return self._sessions.moments(design, {**feed, **self._replaced}, rows)
+
     @property
     def weights(self) -> Mapping[str, Array]:
         """Weights of the model by name, as they are here."""
@@ -238,12 +275,14 @@ def digest(model: bytes, data: Iterable[Path]) -> str:
     return content.hexdigest()
 
 
-def _run(session: ort.InferenceSession, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+def _run(
+    session: ort.InferenceSession, names: Sequence[str], feed: Mapping[str, Array], rows: int | None = None
+) -> list[Array]:
     try:
         outputs: list[Any] = run_bound(session, names, feed) if is_bound(feed) else session.run(names, feed)
     except Exception as error:
         if "allocate memory" in str(error) or "bad_alloc" in str(error) or "bad allocation" in str(error):
-            rows = rows_of(next(iter(feed.values())))
+            rows = rows or rows_of(next(iter(feed.values())))
             raise MemoryError(f"ONNX Runtime found no memory for a batch of {rows}: {error}") from error
         raise
     return outputs

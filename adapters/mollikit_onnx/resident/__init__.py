@@ -1,0 +1,1 @@
+"""Blocks of points that a graph draws, moves and reduces itself, where the model lives."""

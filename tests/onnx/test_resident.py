@@ -1,0 +1,572 @@
+"""Blocks that a graph draws, moves and reduces itself; the CPU stands in for the device.
+
+The law is the host's and the bits are not. Where CUDA is at work the laws are tested there too.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from mollikit_onnx import OnnxOracle
+from mollikit_onnx.graphs.graph import GraphBuilder
+from mollikit_onnx.resident.draws import displaced, fresh, table, tied
+from mollikit_onnx.resident.generator import key_of, normals, words
+from mollikit_onnx.resident.reduction import second_moments
+from mollikit_onnx.resident.views import seen
+from mollikit_onnx.runtime import sessions
+from onnx import TensorProto, helper
+from scipy import stats
+
+import mollikit as mk
+from mollikit.engine.streams import Key
+from mollikit.moments import SecondMoments
+from mollikit.pointsets import Normals
+from mollikit.testing import rounding
+from tests.core.test_determinism import bits
+from tests.core.test_unbiased import assert_agrees
+from tests.onnx import models
+from tests.onnx.cuda import EXACT, needs_cuda
+
+CPU = "CPUExecutionProvider"
+every_provider = pytest.mark.parametrize(
+    "provider", [CPU, pytest.param(*EXACT, marks=needs_cuda)], ids=["cpu", "cuda"]
+)
+SAMPLERS = (mk.Independent(), mk.Antithetic(), mk.Recentred(4))
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+KERNELS = (
+    mk.Bump,
+    mk.Cauchy,
+    mk.Epanechnikov,
+    mk.HyperbolicSecant,
+    mk.Laplace,
+    mk.Logistic,
+    mk.StudentT,
+    mk.Triangular,
+    mk.Uniform,
+)
+X = np.random.default_rng(1).standard_normal(6)
+IMAGE = np.random.default_rng(9).standard_normal((2, 8, 8)).astype(np.float32)
+
+
+def cubes(element=TensorProto.FLOAT):
+    """x (n, 6) -> sum of x^3 / 3 (n,), whose gradient is x^2."""
+    kind = helper.tensor_dtype_to_np_dtype(element)
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+        helper.make_node("Mul", ["x", "square"], ["cube"]),
+        helper.make_node("ReduceSum", ["cube", "axis"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "third"], ["y"]),
+    ]
+    weights = {"axis": np.array([1]), "third": np.array(1 / 3, kind)}
+    return models.model(nodes, [("x", element, ["n", 6])], [("y", element, ["n"])], weights)
+
+
+def oracle(model=None, provider=CPU, **options):
+    given = cubes() if model is None else model
+    options = {"values": True, "resident": True, **options}
+    return OnnxOracle(given, providers=[provider], **options)
+
+
+def computed(function, provider=CPU, **arrays):
+    """What a function of handles gives for arrays, in a graph of its own."""
+    graph = GraphBuilder({"": 18}, {}, {}, set(arrays))
+    graph.scope = "test"
+    given = {
+        name: graph.declare(
+            name, helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        )
+        for name, array in arrays.items()
+    }
+    made = function(**given)
+    outputs = made if isinstance(made, list) else [made]
+    names = {name for node in graph.nodes for name in node.input}
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "test",
+            [helper.make_value_info(name, graph.type_of(name)) for name in arrays],
+            [helper.make_tensor_value_info(y.name, y.dtype, None) for y in outputs],
+            graph.constant_protos(names),
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    found = session.run(None, arrays)
+    return found if isinstance(made, list) else found[0]
+
+
+def squares(counters, key):
+    """Widynski's generator of 32 bits in arrays."""
+    turn = np.uint64(32)
+    x = y = counters * key
+    z = y + key
+    for added in (y, z, y):
+        x = x * x + added
+        x = (x >> turn) | (x << turn)
+    return (x * x + z) >> turn
+
+
+def drawn_words(key, count=1 << 16, first=0, provider=CPU):
+    counters = np.uint64(first) + np.arange(count, dtype=np.uint64)
+    return computed(words, provider, counters=counters, key=np.array([key], np.uint64))
+
+
+@every_provider
+@pytest.mark.parametrize("first", [0, (1 << 64) - 5])
+def test_the_graphs_numbers_are_the_generators(provider, first):
+    key = key_of(Key(3, 1))
+    counters = np.uint64(first) + np.arange(1000, dtype=np.uint64)
+    np.testing.assert_array_equal(drawn_words(key, 1000, first, provider), squares(counters, np.uint64(key)))
+
+
+def test_keys_are_as_the_generators_author_asks():
+    keys = [key_of(Key(seed, item)) for seed in range(40) for item in range(40)]
+    assert len(set(keys)) == len(keys)
+    for key in keys:
+        digits = f"{key:016x}"
+        assert len(set(digits[:8])) == len(set(digits[8:])) == 8
+        assert "0" not in digits
+        assert key % 2 == 1
+    counts = np.bincount([key >> 60 for key in keys], minlength=16)[1:]
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def correlation_of(a, b):
+    """Largest correlation of two streams' bits, in standard errors of independent fair ones."""
+    places = np.arange(32, dtype=np.uint64)
+    first, second = (((w[:, None] >> places) & np.uint64(1)).astype(float) - 0.5 for w in (a, b))
+    return np.abs(4 * first.T @ second).max() / np.sqrt(len(a))
+
+
+def test_neighbouring_counters_keys_and_bits_are_not_correlated():
+    bound = stats.norm.isf(1e-4 / 2 / 32**2)
+    one = drawn_words(key_of(Key(0)), (1 << 16) + 8)
+    n = 1 << 16
+    for lag in (1, 2, 8):
+        assert correlation_of(one[:n], one[lag:][:n]) < bound
+    for other in (Key(1), Key(0, 1), Key(1, 1), Key(1 << 63)):
+        assert correlation_of(one[:n], drawn_words(key_of(other), n)) < bound
+    places = np.arange(32, dtype=np.uint64)
+    assert np.abs(((one[:, None] >> places) & np.uint64(1)).mean(0) - 0.5).max() < bound / 2 / np.sqrt(n)
+    counters = np.arange(n + 8, dtype=np.uint64)
+    assert correlation_of(counters[:n], counters[8:]) > bound, "the counters themselves are"
+    assert correlation_of(one[:n], one[:n]) > bound
+
+
+def groups_of_normals(sampler, start, stop, dimension, seed=3, item=0, dtype=np.float32, provider=CPU):
+    """As a block draws them (groups, points, dimension)."""
+    per_group = fresh(sampler) * dimension
+    per_group += per_group % 2
+
+    def drawn(counter, count, key, groups):
+        z = normals(counter, count, key, groups, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        z = z.op("Slice", [0], [fresh(sampler) * dimension], [1])
+        return tied(sampler, z.reshaped(groups, fresh(sampler), dimension))
+
+    return computed(
+        drawn,
+        provider,
+        counter=np.array([start * per_group], np.uint64),
+        count=np.array([(stop - start) * per_group]),
+        key=np.array([key_of(Key(seed, item))], np.uint64),
+        groups=np.array([stop - start]),
+    )
+
+
+@every_provider
+@every_sampler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_groups_have_the_samplers_law_and_depend_on_their_number_alone(provider, sampler, dtype):
+    def drawn(start, stop, **address):
+        return groups_of_normals(sampler, start, stop, 41, dtype=dtype, provider=provider, **address)
+
+    whole, size = drawn(0, 300), sampler.group_size(41)
+    assert whole.shape == (300, size, 41)
+    assert whole.dtype == dtype
+    # Their words are the same; a provider's sines and logarithms may round by the place in an array.
+    slack = 16 * float(np.finfo(dtype).eps)
+    for start, stop in ((0, 1), (17, 140), (299, 300)):
+        np.testing.assert_allclose(drawn(start, stop), whole[start:stop], rtol=0, atol=slack)
+    for member in range(size):
+        z = whole[:, member].ravel()
+        assert stats.kstest(z, "norm").pvalue > 1e-4
+        assert stats.kstest(z**2, "chi2", args=(1,)).pvalue > 1e-4
+        assert stats.kstest(z, "norm", args=(0, 1.1)).pvalue < 1e-4
+    halves = whole[:, 0, :40].reshape(300, 2, 20)  # the two numbers of a pair
+    assert np.abs(np.sum(halves[:, 0] * halves[:, 1]) / np.sqrt(halves[:, 0].size)) < 4.5
+    if size > 1:
+        assert np.abs(whole.sum(1)).max() < 1e-5
+    assert not set(whole.ravel()) & set(drawn(0, 300, seed=4).ravel()[:100])
+    assert not set(whole.ravel()) & set(drawn(0, 300, item=1).ravel()[:100])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_the_kernels_are_those_of_the_host(kernel, dtype):
+    half = np.linspace(1e-3, 6.9, 201).astype(dtype)
+    z = np.concatenate([half, -half])
+    ours = computed(displaced, z=z, coefficients=table(kernel(1.0)).astype(dtype))
+    host = kernel(1.0).displacements(Normals(z.astype(float)))
+    # In z, by the slope: what the host's own inverse CDFs are good to in the tails, and rounding.
+    slope = np.abs(kernel(1.0).displacements(Normals(np.abs(z) + 1e-3)) - np.abs(host)) / 1e-3
+    allowed = rounding(dtype) * np.abs(host) + 1e-9 * slope / stats.norm.pdf(z)
+    assert (np.abs(ours - host) <= allowed + 1e-15).all()
+    np.testing.assert_array_equal(ours[: len(half)], -ours[len(half) :])
+    # Near zero, where the host's quantiles of p = 1/2 - 4e-9 have lost their digits, draws are linear.
+    small = computed(
+        displaced, z=np.array([1e-8, 1e-3], dtype), coefficients=table(kernel(1.0)).astype(dtype)
+    )
+    assert 0.99 < small[0] / 1e-8 / (small[1] / 1e-3) < 1.01
+
+
+def test_a_kernel_with_a_gap_is_refused():
+    gap = mk.from_density(lambda t: np.exp(-((abs(t) - 3) ** 4)), 0.1)
+    with pytest.raises(ValueError, match=r"no smooth function of normals.*resident=False"):
+        mk.Pathwise(gap).estimate(oracle(), X, budget=mk.Evaluations(64), rng=0)
+
+
+@every_provider
+@every_sampler
+@pytest.mark.parametrize("kernel", [mk.Gaussian, mk.Uniform, mk.Logistic], ids=lambda k: k.__name__)
+def test_gradients_agree_with_the_closed_form(provider, sampler, kernel):
+    widths = np.linspace(0.2, 1.0, 6)
+    estimate = mk.Pathwise(kernel(widths), sampler).estimate(
+        oracle(provider=provider), X, budget=mk.Evaluations(1 << 13), rng=5
+    )
+    truth = X**2 + widths**2 * kernel(1.0).variance
+    assert_agrees(estimate.gradient, estimate.standard_error, estimate.degrees_of_freedom, truth)
+    with pytest.raises(AssertionError, match="standard errors from the truth"):
+        assert_agrees(estimate.gradient, estimate.standard_error, estimate.degrees_of_freedom, X**2)
+
+
+@every_sampler
+def test_the_moments_are_those_of_the_groups_means(sampler):
+    views = {"pooled": mk.ChannelSum().then(mk.Pool(3))}
+    smooth = mk.Pathwise(mk.Gaussian(0.3), sampler, block=16)
+    ours = oracle(models.cnn(), target=1)
+    estimate = smooth.estimate(ours, IMAGE, views=views, budget=mk.Evaluations(48), rng=2)
+    drawn = groups_of_normals(sampler, 0, estimate.n_groups, IMAGE.size, seed=2)
+    points = IMAGE + np.float32(0.3) * drawn.reshape(-1, *IMAGE.shape)
+    values, gradients = ours.value_and_gradient(points)
+    means = gradients.reshape(estimate.n_groups, -1, *IMAGE.shape).mean(1, dtype=float)
+    averages = values.reshape(estimate.n_groups, -1).mean(1, dtype=float)
+    for got, groups in (
+        (estimate.tally.gradient, means.reshape(len(means), -1)),
+        (estimate.tally.views["pooled"], views["pooled"](means)),
+        (estimate.tally.output, averages),
+    ):
+        scale = np.abs(groups).max()
+        np.testing.assert_allclose(got.mean, groups.mean(0), rtol=1e-5, atol=1e-5 * scale)
+        deviations = ((groups - groups.mean(0)) ** 2).sum(0)
+        np.testing.assert_allclose(got.m2, deviations, rtol=1e-3, atol=1e-5 * scale**2)
+
+
+@every_sampler
+def test_second_moments_are_those_of_the_host(sampler):
+    groups = np.random.default_rng(0).standard_normal((12, sampler.group_size(1), 2, 3))
+    host = SecondMoments.of_points(groups.mean(1), groups)
+
+    def found(points):
+        moments = second_moments(points)
+        return [moments[part] for part in SecondMoments.parts()]
+
+    for part, array in zip(SecondMoments.parts(), computed(found, points=groups), strict=True):
+        np.testing.assert_allclose(array, getattr(host, part), rtol=1e-9, atol=1e-12)
+
+
+@every_provider
+def test_the_variance_is_estimated_where_the_model_lives(provider):
+    views = {"whole": mk.ChannelSum()}
+    smooth = mk.Pathwise(mk.Gaussian(0.5), second_moments=True)
+    estimate = smooth.estimate(
+        oracle(provider=provider), X, views=views, budget=mk.Evaluations(1 << 13), rng=1
+    )
+    truth = 4 * X**2 * 0.25 + 2 * 0.25**2  # of (x + s z)^2
+    variance = estimate.variance
+    assert_agrees(variance.value, variance.standard_error, variance.degrees_of_freedom, truth)
+    whole = estimate.views["whole"].variance
+    assert_agrees(whole.value, whole.standard_error, whole.degrees_of_freedom, np.asarray(truth.sum()))
+
+
+@every_provider
+@pytest.mark.parametrize("weights", [None, mk.Gaussian(mk.OfMagnitude(0.1))], ids=["inputs", "both"])
+def test_no_batch_of_points_crosses(provider, weights, monkeypatch):
+    crossed, run = [], sessions._run
+
+    def watched(session, names, feed, *arguments):
+        found = run(session, names, feed, *arguments)
+        own = {name: array for name, array in feed.items() if name not in {"K1", "c1", "K2"}}
+        crossed.append([array.size for array in (*own.values(), *found)])
+        return found
+
+    monkeypatch.setattr(sessions, "_run", watched)
+    monkeypatch.setattr(OnnxOracle, "value_and_gradient", None)
+    smooth = mk.Pathwise(mk.Gaussian(0.3), weights=weights, block=64)
+    estimate = smooth.estimate(
+        oracle(models.cnn(), provider), IMAGE, held={"target": 1}, budget=mk.Evaluations(512), rng=0
+    )
+    assert estimate.block == (64 if weights is None else 8 * 8)
+    assert max(map(max, crossed)) == IMAGE.size
+    assert len(crossed) == (8 if weights is None else 512 // 8), (
+        "one run for each block, or draw of the weights"
+    )
+
+
+def test_the_host_and_the_graph_have_one_law():
+    smooth, budget = mk.Pathwise(mk.Gaussian(0.3)), mk.Evaluations(1 << 11)
+    device, host = (
+        smooth.estimate(oracle(models.cnn(), target=1, resident=where), IMAGE, budget=budget, rng=0)
+        for where in (True, False)
+    )
+    z = (device.gradient - host.gradient) / np.hypot(device.standard_error, host.standard_error)
+    assert np.abs(z).max() < stats.norm.isf(1e-4 / 2 / z.size)
+    assert np.abs(z).max() > 0.1, "other bits"
+    assert device.provenance["drawn_on"] == "cpu: the law of the host's points, other bits"
+    assert host.provenance["drawn_on"] is None
+    with pytest.raises(ValueError, match=r"something else .*drawn_on"):
+        smooth.estimate(
+            oracle(models.cnn(), target=1, resident=False), IMAGE, budget=budget, rng=0, resume=device
+        )
+
+
+BOTH = mk.Pathwise(mk.Gaussian(0.3), mk.Recentred(4), weights=mk.Gaussian(mk.OfMagnitude(0.1)), block=32)
+INPUTS = mk.Pathwise(mk.Gaussian(0.3), mk.Recentred(4), block=32)
+WEIGHTS = mk.Pathwise(weights=mk.Gaussian(mk.OfMagnitude(0.1)), block=32)
+every_mode = pytest.mark.parametrize("smooth", [INPUTS, BOTH, WEIGHTS], ids=["inputs", "both", "weights"])
+
+
+@every_provider
+@every_mode
+def test_executors_resuming_and_batches_do_not_change_the_bits(provider, smooth):
+    ours, budget = oracle(models.mlp(), provider, target=1), mk.Evaluations(160)
+    x = X.astype(np.float32)
+    expected = bits(smooth.estimate(ours, x, budget=budget, rng=(3, 1)))
+    with ThreadPoolExecutor(4) as executor:
+        assert bits(smooth.estimate(ours, x, budget=budget, rng=(3, 1), executor=executor)) == expected
+    half = smooth.estimate(ours, x, budget=mk.Evaluations(64), rng=(3, 1))
+    assert bits(smooth.estimate(ours, x, budget=budget, rng=(3, 1), resume=half)) == expected
+    batch = smooth.estimate_batch(ours, np.stack([x + 1, x]), budget=budget, rng=3)
+    assert bits(batch[1]) == expected
+    assert bits(batch[0]) != expected
+    top = oracle(models.mlp(), provider, target="top")  # rows have targets of their own
+    batch = smooth.estimate_batch(top, np.stack([-x, x]), budget=budget, rng=3)
+    for k, row in enumerate((-x, x)):
+        assert bits(batch[k]) == bits(smooth.estimate(top, row, budget=budget, rng=(3, k)))
+
+
+def test_a_block_that_is_not_full_is_padded_and_points_do_not_depend_on_the_block():
+    x = X.astype(np.float32)
+    ours = oracle(models.mlp(), target=1)
+    whole, other = (
+        mk.Pathwise(mk.Gaussian(0.3), mk.Recentred(4), block=block).estimate(
+            ours, x, budget=mk.Evaluations(100), rng=1
+        )
+        for block in (48, 20)
+    )
+    assert whole.n_groups == other.n_groups == 25
+    np.testing.assert_allclose(whole.gradient, other.gradient, rtol=1e-6)
+    np.testing.assert_allclose(whole.standard_error, other.standard_error, rtol=1e-6)
+
+
+@every_mode
+@pytest.mark.parametrize("second", [False, True], ids=["first", "second"])
+def test_smoothed_weights_agree_with_the_host(smooth, second):
+    smooth = replace(smooth, second_moments=second)
+    x, budget = X.astype(np.float32), mk.Evaluations(512)
+    device, host = (
+        smooth.estimate(oracle(models.mlp(), target=1, resident=where), x, budget=budget, rng=0)
+        for where in (True, False)
+    )
+    if smooth.inputs is None:  # whose random numbers come from the host in any case
+        np.testing.assert_allclose(device.gradient, host.gradient, rtol=1e-5)
+        if second:
+            np.testing.assert_allclose(device.variance.value, host.variance.value, rtol=1e-5)
+    z = (device.gradient - host.gradient) / np.hypot(device.standard_error, host.standard_error)
+    bound = stats.norm.isf(1e-4 / 2 / z.size)
+    assert np.abs(z).max() < bound
+    if second:
+        a, b = device.variance, host.variance
+        assert np.abs((a.value - b.value) / np.hypot(a.standard_error, b.standard_error)).max() < bound
+
+
+def test_a_call_may_hold_fewer_points_than_share_a_draw_of_the_weights():
+    law, x = mk.Gaussian(mk.OfMagnitude(0.1)), X.astype(np.float32)
+    spread, whole = (
+        mk.Pathwise(
+            mk.Gaussian(0.3), mk.Recentred(4), weights=law, inputs_per_model=12, block=block
+        ).estimate(oracle(models.mlp(), target=1), x, budget=mk.Evaluations(96), rng=2)
+        for block in (5, 24)
+    )
+    np.testing.assert_allclose(spread.gradient, whole.gradient, rtol=1e-5)
+    np.testing.assert_allclose(spread.standard_error, whole.standard_error, rtol=1e-5)
+
+
+@every_provider
+def test_several_inputs_with_targets_masks_and_a_coordinate_that_stays(provider):
+    x = {"b": np.full(4, 2, np.float32), "a": np.ones(3, np.float32)}  # in an order other than the model's
+    held = {"mask": np.array([1, 0, 1, 1]), "target": np.array(2)}
+    kernels = {"a": mk.Gaussian([0.1, 0.0, 0.2]), "b": mk.Uniform(0.2)}
+    views = {"a": mk.Input("a"), "b": mk.Input("b").then(mk.ChannelSum())}
+    device, host = (
+        mk.Pathwise(kernels, second_moments=where).estimate(
+            oracle(models.two_inputs(), provider, resident=where),
+            x,
+            held=held,
+            views=views,
+            budget=mk.Evaluations(4096),
+            rng=0,
+        )
+        for where in (True, False)
+    )
+    for name in x:
+        error = np.hypot(device.standard_error[name], host.standard_error[name])
+        assert (np.abs(device.gradient[name] - host.gradient[name]) <= 4.5 * error + 1e-6).all()
+        assert device.views[name].value.shape == host.views[name].value.shape
+    np.testing.assert_allclose(device.views["a"].value, device.gradient["a"])
+    np.testing.assert_allclose(device.views["b"].value, device.gradient["b"].sum())
+    alone = mk.Pathwise({"b": mk.Uniform(0.2)}).estimate(
+        oracle(models.two_inputs(), provider), x, held=held, budget=mk.Evaluations(64), rng=0
+    )
+    assert alone.standard_error["a"].max() > 0
+
+
+def test_a_coordinate_of_width_zero_stays():
+    smooth = mk.Pathwise(mk.Gaussian([0.3, 0, 0, 0.3, 0, 0.3]))
+    estimate = smooth.estimate(oracle(), X, budget=mk.Evaluations(256), rng=0)
+    stays = [1, 2, 4]
+    np.testing.assert_allclose(estimate.gradient[stays], X[stays] ** 2, rtol=1e-6)
+    assert (estimate.standard_error[stays] == 0).all()
+    assert (estimate.standard_error[[0, 3, 5]] > 0).all()
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE])
+def test_the_points_are_of_the_models_type(element):
+    estimate = mk.Pathwise(mk.Gaussian(0.3), mk.Independent()).estimate(
+        oracle(cubes(element)), X, budget=mk.Evaluations(1 << 10), rng=0
+    )
+    eps = float(np.finfo(helper.tensor_dtype_to_np_dtype(element)).eps)
+    bound = 5 * estimate.standard_error + 4 * X**2 * eps
+    assert (np.abs(estimate.gradient - X**2 - 0.09) < bound).all()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [mk.ChannelSum(), mk.Pool(3), mk.Pool(4), mk.ChannelSum(-1), mk.ChannelSum().then(mk.Pool(5))],
+    ids=repr,
+)
+def test_views_in_the_graph_are_those_of_the_host(view):
+    gradients = np.random.default_rng(0).standard_normal((3, 2, 8, 10))
+    found = computed(lambda gradients: seen(view, gradients), gradients=gradients)
+    np.testing.assert_allclose(found, view(gradients), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("smooth", "views", "message"),
+    [
+        (mk.Pathwise(mk.Gaussian(0.3), mk.LatinHypercube(8)), {}, r"LatinHypercube.*is not drawn on cpu"),
+        (mk.Pathwise(mk.Truncated(mk.Gaussian(0.3), low=-9)), {}, r"TruncatedDraws is not drawn"),
+        (mk.Pathwise(mk.Gaussian(0.3)), {"own": lambda g: g.sum((1, 2, 3))}, r"view 'own' works on arrays"),
+    ],
+)
+def test_what_is_not_done_in_the_graph_is_refused(smooth, views, message, monkeypatch):
+    calls = []
+    monkeypatch.setattr(sessions, "_run", lambda *arguments: calls.append(arguments))
+    with pytest.raises(ValueError, match=message) as refusal:
+        smooth.estimate(oracle(models.cnn(), target=0), IMAGE, views=views, budget=mk.Evaluations(64), rng=0)
+    assert "resident=False" in str(refusal.value)
+    assert not calls
+
+
+def test_bad_input_is_told_before_the_run(monkeypatch):
+    calls = []
+    smooth, budget = mk.Pathwise(mk.Gaussian(0.1)), mk.Evaluations(64)
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "_run", lambda *arguments: calls.append(arguments))
+        with pytest.raises(ValueError, match=r"takes a batch of shape \(m, 6\)"):
+            smooth.estimate(oracle(models.mlp(), target=0), X[:5], budget=budget)
+        with pytest.raises(ValueError, match="target"):
+            smooth.estimate(oracle(models.mlp()), X, held={"target": 9}, budget=budget)
+        x = {"a": np.ones(3), "b": np.ones(4)}
+        with pytest.raises(ValueError, match="no array was given for the model's input 'mask'"):
+            smooth.estimate(oracle(models.two_inputs(), target=0), x, budget=budget)
+    assert not calls
+    root = models.model(
+        [helper.make_node("Sqrt", ["x"], ["y"])],
+        [("x", TensorProto.FLOAT, ["n", 1])],
+        [("y", TensorProto.FLOAT, ["n", 1])],
+    )
+    with pytest.raises(FloatingPointError, match="the oracle's gradient is NaN or infinite in groups 0 to"):
+        mk.Pathwise(mk.Gaussian(1.0)).estimate(oracle(root), np.zeros(1), budget=budget, rng=0)
+
+
+def test_memory_that_is_not_there_is_told_as_such():
+    with pytest.raises(MemoryError, match="found no memory for a batch of 8"):
+        mk.Pathwise(mk.Gaussian(1.0), block=8).estimate(
+            oracle(models.expanding()), np.zeros(1), budget=mk.Evaluations(16), rng=0
+        )
+
+
+def test_points_are_drawn_on_the_host_where_the_model_is():
+    assert OnnxOracle(models.mlp(), target=0).lives_on is None
+    assert oracle(models.mlp(), target=0).lives_on == "cpu"
+    assert oracle(models.mlp(), target=0).describe()["resident"] is True
+    with pytest.raises(ValueError, match=r"batch axis is fixed at 1.*leave resident= out"):
+        oracle(models.mlp(batch=1), target=0)
+
+
+@needs_cuda
+def test_cuda_is_resident_unless_asked_otherwise():
+    def lives_on(batch="n", **options):
+        ours = OnnxOracle(models.mlp(batch=batch), target=0, providers=["CUDAExecutionProvider"], **options)
+        return ours.lives_on
+
+    assert lives_on() == "cuda:0"
+    assert lives_on(resident=False) is None
+    assert lives_on(batch=1) is None
+
+
+def test_sessions_of_blocks_are_shared_and_bounded():
+    ours, x = oracle(models.mlp(), target=1), X.astype(np.float32)
+
+    def run(smooth, evaluations, target=1):
+        smooth.estimate(ours, x, held={"target": target}, budget=mk.Evaluations(evaluations), rng=0)
+        return len(ours._sessions._blocks)
+
+    assert run(mk.Pathwise(mk.Gaussian(0.3)), 64) == 1
+    assert run(mk.Pathwise(mk.Gaussian(0.1), block=16), 200, target=3) == 1
+    assert run(mk.Pathwise(mk.Cauchy(0.1)), 64) == run(mk.Pathwise(mk.Laplace(0.1)), 64) == 2
+    for points in range(2, 9):
+        run(mk.Pathwise(mk.Gaussian(0.3), mk.Recentred(points)), 64)
+    assert len(ours._sessions._blocks) == 4
+
+
+@every_provider
+@pytest.mark.parametrize("weights", [None, mk.Gaussian(mk.OfMagnitude(0.2))], ids=["inputs", "both"])
+def test_several_targets_share_a_forward_pass_where_the_model_lives(provider, weights, monkeypatch):
+    runs, run = [], sessions._run
+
+    def counted(*arguments):
+        runs.append(arguments)
+        return run(*arguments)
+
+    monkeypatch.setattr(sessions, "_run", counted)
+    smooth = mk.Pathwise(mk.Gaussian(0.3), weights=weights)
+    ours, x = oracle(models.mlp(), provider), np.linspace(-1, 1, 6).astype(np.float32)
+    budget = mk.Evaluations(64)
+    together = smooth.estimate_targets(ours, x, [2, 0, 2], budget=budget, rng=0)
+    shared = len(runs)
+    runs.clear()
+    for target, got in zip([2, 0, 2], together, strict=True):
+        alone = smooth.estimate(ours, x, held={"target": target}, budget=budget, rng=0)
+        np.testing.assert_allclose(got.gradient, alone.gradient, rtol=rounding(np.float32))
+        np.testing.assert_allclose(got.standard_error, alone.standard_error, rtol=rounding(np.float32))
+        np.testing.assert_allclose(got.output.value, alone.output.value, rtol=rounding(np.float32))
+    assert len(runs) == 3 * shared > 0
+    assert "other bits" in together[0].provenance["drawn_on"]
