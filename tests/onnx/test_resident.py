@@ -14,7 +14,7 @@ import pytest
 from mollikit_onnx import OnnxOracle
 from mollikit_onnx.graphs.graph import GraphBuilder
 from mollikit_onnx.resident.draws import displaced, fresh, table, tied
-from mollikit_onnx.resident.generator import key_of, normals, words
+from mollikit_onnx.resident.generator import circle, key_of, normals, words
 from mollikit_onnx.resident.reduction import second_moments
 from mollikit_onnx.resident.views import seen
 from mollikit_onnx.runtime import sessions
@@ -160,6 +160,16 @@ def test_neighbouring_counters_keys_and_bits_are_not_correlated():
     assert correlation_of(one[:n], one[:n]) > bound
 
 
+@every_provider
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sines_and_cosines_are_good_to_rounding(provider, dtype):
+    t = np.linspace(-1, 1, 4097).astype(dtype)
+    found = computed(lambda t: list(circle(t)), provider, t=t)
+    angle, allowed = np.pi * t.astype(float), 8 * float(np.finfo(dtype).eps)
+    for part, truth in zip(found, (np.cos(angle), np.sin(angle)), strict=True):
+        np.testing.assert_allclose(part, truth, rtol=0, atol=allowed)
+
+
 def groups_of_normals(sampler, start, stop, dimension, seed=3, item=0, dtype=np.float32, provider=CPU):
     """As a block draws them (groups, points, dimension)."""
     per_group = fresh(sampler) * dimension
@@ -174,7 +184,7 @@ def groups_of_normals(sampler, start, stop, dimension, seed=3, item=0, dtype=np.
         drawn,
         provider,
         counter=np.array([start * per_group], np.uint64),
-        count=np.array([(stop - start) * per_group]),
+        count=np.array((stop - start) * per_group),
         key=np.array([key_of(Key(seed, item))], np.uint64),
         groups=np.array([stop - start]),
     )
@@ -190,7 +200,7 @@ def test_groups_have_the_samplers_law_and_depend_on_their_number_alone(provider,
     whole, size = drawn(0, 300), sampler.group_size(41)
     assert whole.shape == (300, size, 41)
     assert whole.dtype == dtype
-    # Their words are the same; a provider's sines and logarithms may round by the place in an array.
+    # Their words are the same; a provider's logarithms may round by the place in an array.
     slack = 16 * float(np.finfo(dtype).eps)
     for start, stop in ((0, 1), (17, 140), (299, 300)):
         np.testing.assert_allclose(drawn(start, stop), whole[start:stop], rtol=0, atol=slack)
@@ -307,7 +317,7 @@ def test_no_batch_of_points_crosses(provider, weights, monkeypatch):
         return found
 
     monkeypatch.setattr(sessions, "_run", watched)
-    monkeypatch.setattr(OnnxOracle, "value_and_gradient", None)
+    monkeypatch.setattr(OnnxOracle, "value_and_gradient", lambda *points, **held: pytest.fail("a batch"))
     smooth = mk.Pathwise(mk.Gaussian(0.3), weights=weights, block=64)
     estimate = smooth.estimate(
         oracle(models.cnn(), provider), IMAGE, held={"target": 1}, budget=mk.Evaluations(512), rng=0
@@ -435,6 +445,42 @@ def test_several_inputs_with_targets_masks_and_a_coordinate_that_stays(provider)
         oracle(models.two_inputs(), provider), x, held=held, budget=mk.Evaluations(64), rng=0
     )
     assert alone.standard_error["a"].max() > 0
+
+
+def test_weights_that_are_declared_as_inputs_stay_constants():
+    model, x = models.mlp(), X.astype(np.float32)
+    old = models.mlp()
+    old.ir_version = 3  # which declares each of them
+    old.graph.input.extend(
+        helper.make_tensor_value_info(w.name, w.data_type, w.dims) for w in model.graph.initializer
+    )
+    smooth, budget = mk.Pathwise(mk.Gaussian(0.3)), mk.Evaluations(64)
+    expected, found = (smooth.estimate(oracle(m, target=1), x, budget=budget, rng=0) for m in (model, old))
+    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-6)
+
+
+def test_what_a_block_adds_has_kernels_on_cuda():
+    """By ONNX Runtime's list of kernels, for operator sets up to 23: a sine, say, has none from 22 on."""
+    gradient, smooth = oracle(models.cnn(), target=0), mk.Pathwise(mk.Logistic(0.3), second_moments=True)
+    views = {"pooled": mk.ChannelSum().then(mk.Pool(3))}
+    designs = []
+    block = type(gradient._sessions).block
+
+    def seen_by(self, design):
+        designs.append(design)
+        return block(self, design)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(gradient._sessions), "block", seen_by)
+        smooth.estimate(gradient, IMAGE, views=views, budget=mk.Evaluations(32), rng=0)
+    graph = gradient._sessions._block_graph(designs[0]).graph
+    added = {node.op_type for node in graph.node if node.name.startswith("mollikit.block/")}
+    known = (
+        "Abs Add Cast Concat Div Expand Floor Gather Less Log MatMul Min Mul Neg Range ReduceMean ReduceSum"
+    )
+    known += " ReduceSumSquare Reshape Slice Split Sqrt Squeeze Sub Shape Unsqueeze Where"
+    assert added <= set(known.split())
+    assert {"Log", "Where", "MatMul"} <= added
 
 
 def test_a_coordinate_of_width_zero_stays():

@@ -17,13 +17,16 @@ from mollikit.oracles import Array
 from mollikit.samplers import Independent
 from mollikit_onnx.resident.design import (
     COUNTER,
+    DIMENSION,
+    END,
+    FIRST,
+    FRESH,
     GROUPS,
     KEY,
     LIVE,
-    NUMBERS,
     ROWS,
-    SKIPPED,
     STRETCHES,
+    WORDS,
     Design,
     Leaf,
 )
@@ -123,20 +126,16 @@ class ResidentBlocks:
 
     def _address(self, point: int, rows: int, live: int) -> dict[str, Array]:
         """Say which points are meant: whole groups of the sampler, from the one with the first, are drawn."""
-        sampler, p = self._design.sampler, self.setting.perturbation
-        size = sampler.group_size(1)
-        group, skipped = divmod(point, size)
-        groups = -(-(skipped + rows) // size)
-        per_group = 2 * -(-fresh(sampler) * p.dimension // 2)
-        counter = np.array([group * per_group % (1 << 64)], np.uint64)
-        numbers = {
-            NUMBERS: groups * per_group,
-            GROUPS: groups,
-            ROWS: rows,
-            LIVE: live,
-            SKIPPED: skipped,
+        sampler = self._design.sampler
+        size, drawn = sampler.group_size(1), fresh(sampler) * self.setting.perturbation.dimension
+        group, first = divmod(point, size)
+        groups, words = -(-(first + rows) // size), drawn + drawn % 2
+        numbers = {ROWS: rows, FIRST: first, END: first + rows, LIVE: live, GROUPS: groups, FRESH: drawn}
+        return {
+            COUNTER: np.array([group * words % (1 << 64)], np.uint64),
+            WORDS: np.array(groups * words, np.int64),
+            **{name: np.array([number], np.int64) for name, number in numbers.items()},
         }
-        return {COUNTER: counter, **{name: np.array([n], np.int64) for name, n in numbers.items()}}
 
     @cached_property
     def _design(self) -> Design:
@@ -186,9 +185,10 @@ class ResidentBlocks:
             given[leaf.of("widths")] = widths[None].astype(drawn)
             moves = widths > 0
             stretches.append(np.count_nonzero(moves))
-            given[leaf.of("places")] = np.maximum(np.cumsum(moves) - 1, 0)
+            given[leaf.of("places")] = np.maximum(np.cumsum(moves, dtype=np.int64) - 1, 0)
             if leaf.tabulated:
                 with np.errstate(over="ignore"):  # beyond what is ever drawn
                     given[leaf.of("table")] = table_of(kernel).astype(drawn)
         given[STRETCHES] = np.array(stretches, np.int64)
+        given[DIMENSION] = np.array([p.dimension], np.int64)
         return given

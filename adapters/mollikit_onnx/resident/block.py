@@ -52,8 +52,9 @@ def block_graph(gradient: Gradient, design: Design) -> ModelProto:
     graph.scope = "mollikit.block"
     inputs = Inputs(graph)
     made = points(inputs, design)
+    own = {weight.name for weight in source.initializer} | {*gradient.weights}
     for value in source.input:
-        if value.name in gradient.weights or value.name in made:
+        if value.name in own or value.name in made:
             continue
         dtype, (_, *row) = graph.tensor(value.name).dtype, graph.tensor(value.name).shape or (None,)
         given = repeated(inputs, inputs.take(held_name(value.name), dtype, 1, *row))

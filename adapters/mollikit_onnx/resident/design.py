@@ -11,9 +11,12 @@ from mollikit.samplers import Sampler
 from mollikit_onnx.graphs.graph import GraphBuilder
 from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
-# Inputs of a block's graph that say which points are meant; each is a vector.
-KEY, COUNTER, NUMBERS, GROUPS = (f"mollikit.{name}" for name in ("key", "counter", "numbers", "groups"))
-ROWS, LIVE, SKIPPED, STRETCHES = (f"mollikit.{name}" for name in ("rows", "live", "skipped", "stretches"))
+# Inputs of a block's graph that say which points are meant: the generator's key and first counter, how many
+# words and groups are drawn, and of them the first and the end of the rows, with how many of these count.
+KEY, COUNTER, WORDS, GROUPS = (f"mollikit.{name}" for name in ("key", "counter", "words", "groups"))
+ROWS, FIRST, END, LIVE = (f"mollikit.{name}" for name in ("rows", "first", "end", "live"))
+# Coordinates that move: in all, by leaf, and fresh ones in a group.
+DIMENSION, STRETCHES, FRESH = (f"mollikit.{name}" for name in ("dimension", "stretches", "fresh"))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ from onnx import TensorProto, helper
 from mollikit_onnx.graphs.tensor import Tensor
 from mollikit_onnx.resident.design import (
     COUNTER,
+    DIMENSION,
+    END,
+    FIRST,
+    FRESH,
     GROUPS,
     KEY,
-    NUMBERS,
     ROWS,
-    SKIPPED,
     STRETCHES,
+    WORDS,
     Design,
     Inputs,
     Leaf,
@@ -40,24 +43,17 @@ def _steps(inputs: Inputs, design: Design, leaves: int) -> list[Tensor]:
     """Sampled normals (rows, moving coordinates) of each leaf that moves."""
     if not leaves:
         return []
-    graph, groups = inputs.graph, inputs.number(GROUPS)
-    z = normals(
-        inputs.take(COUNTER, TensorProto.UINT64, 1),
-        inputs.number(NUMBERS),
-        inputs.take(KEY, TensorProto.UINT64, 1),
-        groups,
-        design.precision,
-    )
-    stretches = inputs.take(STRETCHES, TensorProto.INT64, leaves)
-    dimension = stretches.op("ReduceSum", keepdims=1)
-    drawn = fresh(design.sampler)
+    groups, dimension, drawn = inputs.number(GROUPS), inputs.number(DIMENSION), fresh(design.sampler)
+    counter, key = (inputs.take(name, TensorProto.UINT64, 1) for name in (COUNTER, KEY))
+    z = normals(counter, inputs.take(WORDS, TensorProto.INT64), key, groups, design.precision)
     if design.odd:
-        z = z.op("Slice", [0], dimension * drawn, [1])
+        z = z.op("Slice", [0], inputs.number(FRESH), [1])
     z = tied(design.sampler, z.reshaped(groups, drawn, dimension)).reshaped(-1, dimension)
     if design.apart:
-        first = inputs.number(SKIPPED)
-        z = z.op("Slice", first, first + inputs.number(ROWS), [0])
-    return [z] if leaves == 1 else graph.ops(leaves, "Split", z, stretches, axis=1)
+        z = z.op("Slice", inputs.number(FIRST), inputs.number(END), [0])
+    if leaves == 1:
+        return [z]
+    return inputs.graph.ops(leaves, "Split", z, inputs.take(STRETCHES, TensorProto.INT64, leaves), axis=1)
 
 
 def _moved(inputs: Inputs, design: Design, leaf: Leaf, steps: Tensor) -> Tensor:
