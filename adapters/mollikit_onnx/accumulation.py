@@ -171,7 +171,10 @@ def _pull_back(node: Node, cotangents: dict[str, Tensor]) -> None:
         ]
     own = find_rule(node.proto.domain, node.proto.op_type, graph.opsets.get(node.proto.domain, 1))
     assert own is not None
-    sent = list(own(node, *arrived))
+    try:
+        sent = list(own(node, *arrived))
+    except ArithmeticError as error:
+        node.refuse(f"its numbers are not possible ({error})")
     read = [*node.inputs, *node.captured]
     sent += [None] * (len(read) - len(sent))
     for x, wanted, g in zip(read, node.wanted, sent, strict=False):

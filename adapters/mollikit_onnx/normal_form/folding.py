@@ -170,9 +170,10 @@ def _pick(
     if not known or node.op_type not in _PICKING:
         return None
     feeds = {name: picked[name] if name in picked else values[name] for name in (*sources, *places)}
-    (result,) = ReferenceEvaluator(node).run(None, feeds)
-    picked[node.output[0]] = np.asarray(result)
-    return None if _OPEN in picked[node.output[0]] else picked[node.output[0]]
+    result = _computed(node, feeds)
+    if result is not None:
+        picked[node.output[0]] = result
+    return None if result is None or _OPEN in result else result
 
 
 def _between(node: NodeProto, shape: NDArray[Any]) -> NDArray[Any]:
@@ -194,7 +195,15 @@ def _fold(
     feeds = {name: values[name] for name in node.input if name}
     if node.op_type in ("ConstantOfShape", "Expand", "Range") and not _stays_small(node, feeds):
         return None
-    (result,) = ReferenceEvaluator(node).run(None, feeds)
+    return _computed(node, feeds)
+
+
+def _computed(node: NodeProto, feeds: dict[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """What the reference computes; where it fails, in ways of its own, the runtime has its turn."""
+    try:
+        (result,) = ReferenceEvaluator(node).run(None, feeds)
+    except Exception:
+        return None
     return np.asarray(result)
 
 

@@ -22,10 +22,12 @@ from mollikit_onnx.errors import ModelError, OpsetError
 from mollikit_onnx.graphs.pruning import all_nodes, names_made, subgraphs, without_weights
 from mollikit_onnx.graphs.subgraphs import make_names_distinct
 from mollikit_onnx.normal_form.conversion import mended
+from mollikit_onnx.normal_form.declared import without_stale
 from mollikit_onnx.normal_form.expansions import standardised
 from mollikit_onnx.normal_form.folding import SMALL, folded, with_types
 from mollikit_onnx.normal_form.functions import alike, expanded, inlined
 from mollikit_onnx.normal_form.sequences import without_sequences
+from mollikit_onnx.normal_form.validity import check_names, check_nodes
 from mollikit_onnx.registry import is_constant_by_law
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
@@ -74,7 +76,9 @@ def normal_form(
     """Bring a model to its normal form; ``wrt`` and ``of`` are variables, never constants."""
     variables = {*wrt, *of}
     _check_depth(model)
+    check_nodes(model)
     skeleton, weights = _separated(model)
+    check_names(skeleton.graph)
     skeleton = inlined(skeleton)
     for node in all_nodes(skeleton.graph):
         # The default domain has two spellings.
@@ -90,7 +94,7 @@ def normal_form(
         for name, weight in weights.items()
         if name not in variables and name not in overridable and _is_small(weight)
     }
-    inferred = with_types(skeleton)
+    inferred = with_types(without_stale(skeleton))
     standardised(skeleton, _types(inferred, weights), weights, values, wrt, of)
     skeleton = folded(skeleton, weights, values, variables)
     if without_sequences(skeleton, _types(skeleton, weights), values):
@@ -161,8 +165,6 @@ def _opset(model: ModelProto) -> int:
     version = next(versions, None)
     if version is None and any(not node.domain for node in all_nodes(model.graph)):
         raise OpsetError("the model imports no version of the default operator set; add one to opset_import")
-    if version is not None and version < 1:
-        raise OpsetError(f"there is no version {version} of the default operator set; correct opset_import")
     if version is None:
         model.opset_import.add(domain="", version=HIGHEST_OPSET)
     return int(version or HIGHEST_OPSET)

@@ -44,8 +44,6 @@ def _spelled_out(node: Node) -> tuple[list[str], str]:
         # Axes of ellipses are counted from the last.
         terms[k] = term.replace("...", "".join(reversed(free[:hidden])))
     right = right.replace("...", "".join(reversed(free[:longest])))
-    if len(set(right)) < len(right) or not set(right) <= set("".join(terms)):
-        node.refuse("its result repeats a letter or has one that no operand has")
     return terms, right
 
 

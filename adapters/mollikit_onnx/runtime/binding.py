@@ -23,9 +23,9 @@ def is_bound(feed: Mapping[str, Any]) -> bool:
     return any(isinstance(given, ort.OrtValue) for given in feed.values())
 
 
-def rows_of(given: Array | ort.OrtValue) -> int:
-    """Return the number of rows of an input."""
-    return int(given.shape()[0]) if isinstance(given, ort.OrtValue) else len(given)
+def shape_of(given: Array | ort.OrtValue) -> tuple[int, ...]:
+    """Return the shape of an input or a result."""
+    return tuple(given.shape()) if isinstance(given, ort.OrtValue) else given.shape
 
 
 def check_bound(feed: Mapping[str, Any], points: Collection[str], providers: Sequence[Provider]) -> None:

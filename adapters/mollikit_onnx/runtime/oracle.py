@@ -17,9 +17,10 @@ from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
 from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
+from mollikit_onnx.normal_form.validity import check_nodes
 from mollikit_onnx.resident.asking import ResidentBlocks, tallies
 from mollikit_onnx.resident.refusal import check_resident
-from mollikit_onnx.runtime.binding import Bound, check_bound, is_bound, rows_of
+from mollikit_onnx.runtime.binding import Bound, check_bound, is_bound, shape_of
 from mollikit_onnx.runtime.blocks import blocks_around, one_row_beside
 from mollikit_onnx.runtime.providers import Provider, check_providers, lives_on
 from mollikit_onnx.runtime.repetition import copy_of
@@ -120,6 +121,7 @@ class OnnxOracle:
             raise ValueError(f"wrt is a sequence of input names: write ({wrt!r},)")
         checked = check_providers(providers)
         proto, folder = load_light(model)
+        check_nodes(proto)
         self._signature = Signature.of(proto)
         if "target" in self._signature.inputs:
             raise ModelFileError(
@@ -261,12 +263,12 @@ class OnnxOracle:
         """
         target = held.pop("target", None)
         outputs = self.predict(points, **held)
-        output, rows = self._sessions.blueprint.output, rows_of(outputs)
+        # What the model leaves open, or declares wrongly, is known here, and kernels of a GPU do not check.
+        shape = shape_of(outputs)
+        where = self._coordinates(shape[0], target, replace(self._sessions.blueprint.output, shape=shape))
         if isinstance(outputs, ort.OrtValue):
-            # A device's kernel need not check what it gathers, so open sizes of the output are read here.
-            output = replace(output, shape=tuple(outputs.shape()))
-            return self._sessions.selected(outputs, self._coordinates(rows, target, output))
-        return outputs[tuple(self._coordinates(rows, target, output).T)]
+            return self._sessions.selected(outputs, where)
+        return outputs[tuple(where.T)]
 
     def value_and_gradient(self, points: Points | Bound, **held: Array | ort.OrtValue) -> tuple[Any, Any]:
         """Return values (m,), or None without ``values=True``, and gradients, in the model's dtype.
@@ -405,7 +407,7 @@ class OnnxOracle:
         if given.keys() != ports.keys():
             raise ValueError(self._mismatch(given, held))
         feed = {name: ports[name].batch(array) for name, array in given.items()}
-        lengths = {name: rows_of(array) for name, array in feed.items()}
+        lengths = {name: shape_of(array)[0] for name, array in feed.items()}
         rows = lengths[self._wrt[0]]
         if any(length != rows for length in lengths.values()):
             raise ValueError(f"every input has one row for each point; their batch axes are {lengths}")

@@ -134,6 +134,7 @@ _REFUSALS = (
     ort.capi.onnxruntime_pybind11_state.InvalidGraph,
     ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
     ort.capi.onnxruntime_pybind11_state.NotImplemented,
+    ort.capi.onnxruntime_pybind11_state.RuntimeException,
 )
 
 

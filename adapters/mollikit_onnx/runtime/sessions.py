@@ -18,7 +18,7 @@ from mollikit_onnx.normal_form.normal_form import HIGHEST_IR, HIGHEST_OPSET
 from mollikit_onnx.resident.block import Gradient, block_graph
 from mollikit_onnx.resident.design import Design
 from mollikit_onnx.reverse import vjp
-from mollikit_onnx.runtime.binding import is_bound, rows_of, run_bound
+from mollikit_onnx.runtime.binding import is_bound, run_bound, shape_of
 from mollikit_onnx.runtime.providers import Provider, create_session
 from mollikit_onnx.runtime.repetition import copy_of, repeated
 from mollikit_onnx.runtime.selection import COORDINATES, SELECTED, select_in_graph, selection
@@ -190,6 +190,7 @@ class Sessions:
         output = self.blueprint.output
         wrt, through = list(self.blueprint.wrt), self.blueprint.straight_through
         differentiated = vjp(self._model(), wrt, [output.name], straight_through=through)
+        output.check_declared(next(info for info in differentiated.graph.output if info.name == output.name))
         return pruned(select_in_graph(differentiated, output), self._wanted())
 
     def _model(self) -> onnx.ModelProto:
@@ -282,7 +283,7 @@ def _run(
         outputs: list[Any] = run_bound(session, names, feed) if is_bound(feed) else session.run(names, feed)
     except Exception as error:
         if "allocate memory" in str(error) or "bad_alloc" in str(error) or "bad allocation" in str(error):
-            rows = rows or rows_of(next(iter(feed.values())))
+            rows = rows or shape_of(next(iter(feed.values())))[0]
             raise MemoryError(f"ONNX Runtime found no memory for a batch of {rows}: {error}") from error
         raise
     return outputs

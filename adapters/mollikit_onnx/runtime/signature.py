@@ -53,6 +53,15 @@ class Port:
         self._check_shape(array.shape)
         return np.ascontiguousarray(array)
 
+    def check_declared(self, found: onnx.ValueInfoProto) -> None:
+        """Raise ModelFileError where the model makes another shape of this output than it declares."""
+        shape = _port(found).shape
+        if self.shape is not None and shape is not None and not _fits(shape, self.shape):
+            raise ModelFileError(
+                f"output {self.name!r} is declared as {self._expected()}, and what the model computes is of "
+                f"shape {shape}: drop the declaration and let onnx.shape_inference.infer_shapes find it"
+            )
+
     def _check_bound(self, value: ort.OrtValue) -> None:
         if not value.is_tensor():
             raise TypeError(f"input {self.name!r} takes a tensor and got an OrtValue of {value.data_type()}")
@@ -161,8 +170,8 @@ def _row_by_row(inputs: Mapping[str, Port]) -> bool:
     return any(port.shape is not None and port.shape[0] == 1 for port in inputs.values())
 
 
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+def _fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
     # The batch axis is free: a model fixed at one row is run row by row.
     return len(shape) == len(expected) and all(
-        want is None or got == want for got, want in zip(shape[1:], expected[1:], strict=True)
+        want is None or got is None or got == want for got, want in zip(shape[1:], expected[1:], strict=True)
     )

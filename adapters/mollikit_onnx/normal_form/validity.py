@@ -1,0 +1,115 @@
+"""What is refused before onnx's own passes see a model: they may hang or end the process over it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, numpy_helper
+
+from mollikit_onnx.errors import ModelError, OpsetError
+from mollikit_onnx.graphs.pruning import all_nodes, captured, subgraphs
+
+_TERM = r"[a-zA-Z]*(?:\.\.\.[a-zA-Z]*)?"
+_EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
+# Onnx counts versions, and the steps through a shape, in integers of 32 bits.
+_BEYOND = 2**31
+# By these they, and onnxruntime, divide.
+_COUNTS = {"blocksize", "dilations", "group", "kernel_shape", "num_groups", "num_outputs", "size", "strides"}
+_COUNTS |= {"hidden_size", "kv_num_heads", "q_num_heads"}
+_SINGLE = defs.OpSchema.FormalParameterOption.Single
+
+
+def check_nodes(model: ModelProto) -> None:
+    """Refuse nodes that are not as their operators want them, in the graph, inside of it and in functions.
+
+    Raises
+    ------
+    ModelError
+        A node has no output; it lacks an input or an attribute, or has one of another type or out of all
+        proportion; the equation of an Einsum is none.
+    OpsetError
+        The version of an operator set is no version.
+    """
+    large = {weight.name for weight in model.graph.initializer if _is_large(weight)}
+    for nodes, imports in [
+        (model.graph, model.opset_import),
+        *((f, f.opset_import) for f in model.functions),
+    ]:
+        opsets = {opset.domain: opset.version for opset in imports}
+        for domain, version in opsets.items():
+            if abs(version) >= _BEYOND or (version < 1 and domain in ("", "ai.onnx")):
+                raise OpsetError(f"there is no version {version} of the operator set {domain or 'ai.onnx'!r}")
+        opsets[""] = opsets.get("") or opsets.get("ai.onnx", 0)
+        for node in all_nodes(nodes):
+            large.update(w.name for inner in subgraphs(node) for w in inner.initializer if _is_large(w))
+            if any(max(a.i, -a.i, *map(abs, a.ints), 0) >= _BEYOND or _is_large(a.t) for a in node.attribute):
+                large.update(node.output)
+            reason = _fault(node, opsets.get("" if node.domain == "ai.onnx" else node.domain, 0), large)
+            if reason:
+                name = node.name or next(filter(None, node.output), "")
+                raise ModelError(f"operator {node.op_type}, node {name!r}, is not valid: {reason}")
+
+
+def check_names(graph: GraphProto) -> None:
+    """Refuse a graph that reads a tensor before it is made, or makes one twice.
+
+    Raises
+    ------
+    ModelError
+        The tensor is named.
+    """
+    for name in captured(graph):
+        raise ModelError(
+            f"tensor {name!r} is read before any node makes it: mend the name, or the nodes' order"
+        )
+    made = Counter(name for node in graph.node for name in node.output if name)
+    made.update({value.name for value in graph.input})
+    for name, times in made.items():
+        if times > 1:
+            raise ModelError(f"tensor {name!r} is made {times} times: give each a name of its own")
+
+
+def _fault(node: NodeProto, version: int, large: set[str]) -> str | None:
+    if not any(node.output):
+        return "it has no output"
+    given = {attribute.name: attribute for attribute in node.attribute}
+    least, most, single, kinds = _wanted(node.op_type, version, node.domain)
+    if not least <= len(node.input) <= most or not all(node.input[k] for k in single if k < len(node.input)):
+        return f"it takes at least {least} inputs and at most {most}, and has {list(node.input)}"
+    for name, (kind, required) in kinds.items():
+        if (given[name].type != kind) if name in given else required:
+            return f"its attribute {name!r} is missing, or of another type than at opset {version}"
+    for a in node.attribute:
+        if a.name in _COUNTS and not all(0 < k < _BEYOND for k in ([a.i] if a.type == a.INT else a.ints)):
+            return f"its attribute {a.name!r} is not from 1 to {_BEYOND - 1}"
+    if node.op_type == "Slice" and len(node.input) > 4 and node.input[4] in large:
+        return "its step is beyond 32 bits"
+    if node.op_type == "Einsum" and kinds and not given["equation"].ref_attr_name:
+        equation = given["equation"].s.decode(errors="replace").replace(" ", "")
+        left, _, right = equation.replace(".", "").partition("->")
+        if not _EQUATION.fullmatch(equation) or len(set(right) & set(left)) < len(right):
+            return (
+                f"its equation {equation[:99]!r} is none: letters, one '...' a term, in the result known ones"
+            )
+    return None
+
+
+@cache
+def _wanted(
+    op_type: str, version: int, domain: str
+) -> tuple[int, int, list[int], dict[str, tuple[int, bool]]]:
+    """Least and most inputs, those that must not be left out, and attributes: type, and if it is required."""
+    if not defs.has(op_type, version, domain):
+        return 0, _BEYOND, [], {}
+    schema = defs.get_schema(op_type, version, domain)
+    single = [k for k, port in enumerate(schema.inputs) if port.option == _SINGLE]
+    kinds = {name: (int(a.type), a.required) for name, a in schema.attributes.items()}  # type: ignore[call-overload]
+    return schema.min_input, schema.max_input, single, kinds
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    if tensor.data_type != TensorProto.INT64 or list(tensor.dims) not in ([], [1]):
+        return False
+    return bool(abs(int(numpy_helper.to_array(tensor).item())) >= _BEYOND)

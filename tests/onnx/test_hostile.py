@@ -1,0 +1,184 @@
+"""Models that hang or end the process that reads them: each is refused, in a process of its own here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mollikit_onnx import ModelError, OnnxOracle, vjp
+from mollikit_onnx.normal_form.validity import check_nodes
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+SECONDS, BYTES = 60, 8 * 2**30
+HUGE = 2**62
+
+
+def graph_of(*nodes, shape=("n", 4), opset=18, functions=(), **constants) -> ModelProto:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    opsets = [helper.make_opsetid("", opset)] + [helper.make_opsetid("f", 1)] * bool(functions)
+    graph = helper.make_graph(list(nodes), "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=list(functions))
+
+
+def one(op_type, *inputs, shape=("n", 4), opset=18, constants=None, **attributes) -> ModelProto:
+    node = helper.make_node(op_type, inputs or ["x"], ["y"], **attributes)
+    return graph_of(node, shape=shape, opset=opset, **constants or {})
+
+
+def einsum_in_a_branch() -> ModelProto:
+    value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    bad, good = (
+        helper.make_graph([helper.make_node("Einsum", ["x"], ["z"], equation=text)], "branch", [], [value])
+        for text in ("......->i", "ij->i")
+    )
+    return graph_of(helper.make_node("If", ["c"], ["y"], then_branch=bad, else_branch=good), c=True)
+
+
+def einsum_in_a_function() -> ModelProto:
+    body = [helper.make_node("Einsum", ["a"], ["b"], equation="......->i")]
+    function = helper.make_function("f", "F", ["a"], ["b"], body, [helper.make_opsetid("", 18)])
+    return graph_of(helper.make_node("F", ["x"], ["y"], domain="f"), functions=[function])
+
+
+def strides_of_a_shape(step: int, *, constant: bool = False) -> ModelProto:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Slice", ["s", "zero", "one", "zero", "step"], ["t"]),
+        helper.make_node("Expand", ["x", "t"], ["y"]),
+    ]
+    zero, one = np.array([0]), np.array([1])
+    if constant:
+        nodes.insert(0, helper.make_node("Constant", [], ["step"], value_ints=[step]))
+        return graph_of(*nodes, shape=(3, 4), zero=zero, one=one)
+    return graph_of(*nodes, shape=(3, 4), zero=zero, one=one, step=np.array([step]))
+
+
+IMAGE = ("n", 4, 8, 8)
+KERNEL = {"w": np.ones((4, 4, 3, 3), np.float32)}
+NODES: dict[str, tuple[Callable[[], ModelProto], str]] = {
+    "ellipses": (lambda: one("Einsum", equation="......->i"), "Einsum, node 'y', is not valid: its equation"),
+    "dots": (lambda: one("Einsum", equation="i.j->ij"), "equation 'i.j->ij'"),
+    "an ellipsis twice": (lambda: one("Einsum", equation="i...->i......"), "equation"),
+    "a letter of none": (lambda: one("Einsum", equation=". . .->i"), "equation '...->i'"),
+    "long": (lambda: one("Einsum", equation="a" * 1_000_000 + "."), "equation 'aaa"),
+    "in a branch": (einsum_in_a_branch, "Einsum, node 'z'"),
+    "in a function": (einsum_in_a_function, "Einsum, node 'b'"),
+    "no equation": (lambda: one("Einsum"), "attribute 'equation' is missing"),
+    "step": (lambda: strides_of_a_shape(HUGE), "Slice, node 't', is not valid: its step"),
+    "last step": (lambda: strides_of_a_shape(-(2**63)), "its step"),
+    "step of a Constant": (lambda: strides_of_a_shape(HUGE, constant=True), "its step"),
+    "text for axes": (lambda: one("ReduceMax", axes="text", opset=11), "attribute 'axes' is missing, or of"),
+    "number for pads": (lambda: one("Pad", pads=0, opset=8), "attribute 'pads'"),
+    "blocks": (lambda: one("DepthToSpace", blocksize=HUGE, shape=IMAGE), "'blocksize' is not from 1 to 2147"),
+    "groups": (lambda: one("ConvTranspose", "x", "w", group=0, shape=IMAGE, constants=KERNEL), "'group'"),
+    "strides": (lambda: one("MaxPool", kernel_shape=[2, 2], strides=[0, 1], shape=IMAGE), "'strides'"),
+    "heads": (lambda: one("Attention", *"xxx", q_num_heads=0, shape=("n", 3, 4), opset=23), "'q_num_heads'"),
+    "inputs": (lambda: one("Conv", "x", shape=IMAGE), r"at least 2 inputs and at most 3, and has ['x']"),
+    "nothing for an input": (lambda: one("MatMul", "x", ""), "and has ['x', '']"),
+    "no output": (lambda: graph_of(helper.make_node("Relu", ["x"], [])), "Relu, node '', is not valid"),
+    "no branches": (lambda: graph_of(helper.make_node("If", ["c"], ["y"]), c=True), "_branch' is missing"),
+    "version": (lambda: one("Relu", opset=HUGE), f"no version {HUGE}"),
+}  # fmt: skip
+NAMES: dict[str, tuple[Callable[[], ModelProto], str]] = {
+    "a cycle": (
+        lambda: graph_of(helper.make_node("Add", ["x", "z"], ["y"]), helper.make_node("Sin", ["y"], ["z"])),
+        "tensor 'z' is read before any node makes it",
+    ),
+    "itself": (lambda: one("Add", "x", "y"), "tensor 'y' is read before"),
+    "nowhere": (lambda: one("Relu", "nowhere"), "tensor 'nowhere'"),
+    "no result": (lambda: graph_of(helper.make_node("Relu", ["x"], ["z"])), "tensor 'y'"),
+    "twice": (
+        lambda: graph_of(helper.make_node("Sin", ["x"], ["y"]), helper.make_node("Cos", ["x"], ["y"])),
+        "tensor 'y' is made 2 times",
+    ),
+}
+
+
+def told() -> Iterator[tuple[str, str]]:
+    """What is said about each model, by the gradient and by the oracle."""
+    for name, (model, _) in {**NODES, **NAMES}.items():
+        for how in (lambda model: vjp(model, ["x"], ["y"]), OnnxOracle):
+            try:
+                how(model())
+                yield name, "accepted"
+            except ModelError as error:
+                yield name, str(error)
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, list[str]]:
+    code = (
+        "import json, resource\n"
+        f"resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({BYTES}, {BYTES}))\n"
+        "from tests.onnx.test_hostile import told\n"
+        "for pair in told(): print(json.dumps(pair), flush=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        name, message = json.loads(line)
+        found.setdefault(name, []).append(message)
+    assert done.returncode == 0, f"{list(found)[-1:]} was the last: {done.stderr[-500:]}"
+    return found
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_nodes_that_hang_or_crash_what_reads_them(name, said) -> None:
+    by_gradient, by_oracle = said[name]
+    assert NODES[name][1] in by_gradient
+    assert NODES[name][1] in by_oracle
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tensors_that_are_not_there(name, said) -> None:
+    assert NAMES[name][1] in said[name][0]
+
+
+@pytest.mark.parametrize(
+    "equation",
+    ["ij->i", "ij->ji", "ii", "...->...", "i...->...i", " i j -> i ", "...", "", "->", "ij", "Ij->I"],
+)
+def test_equations_are_equations(equation) -> None:
+    check_nodes(one("Einsum", equation=equation))
+
+
+def test_numbers_that_no_rule_can_take() -> None:
+    model = one("Resize", "x", "", "s", constants={"s": np.array([1, np.inf], np.float32)})
+    with pytest.raises(ModelError, match=r"operator Resize.*its numbers are not possible"):
+        vjp(model, ["x"], ["y"])
+
+
+def test_what_the_reference_cannot_compute_is_left_to_the_runtime() -> None:
+    """A place beyond the end of a shape, and a sparse constant, which is fine."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "far"], ["t"]),
+        helper.make_node("Expand", ["x", "t"], ["y"]),
+    ]
+    vjp(graph_of(*nodes, shape=(3, 4), far=np.array([HUGE])), ["x"], ["y"])
+    values, places = (
+        numpy_helper.from_array(np.array([k], t), "v") for k, t in ((2, np.float32), (1, np.int64))
+    )
+    sparse = helper.make_sparse_tensor(values, places, [4])
+    nodes = [
+        helper.make_node("Constant", [], ["c"], sparse_value=sparse),
+        helper.make_node("Mul", ["x", "c"], ["y"]),
+    ]
+    model = graph_of(*nodes)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4]))
+    _, gradient = OnnxOracle(model, target=1).value_and_gradient(np.ones((1, 4), np.float32))
+    assert gradient.tolist() == [[0, 2, 0, 0]]
