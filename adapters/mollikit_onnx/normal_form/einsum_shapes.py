@@ -14,7 +14,7 @@ _DECLARED = "Einsum.declared"
 
 
 def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
-    """Declare, in place, the result of the first Einsum that onnx took for smaller than it is.
+    """Declare, in place, results of Einsums that onnx took for smaller than they are, the first on each way.
 
     Onnx takes the size of a letter from the first operand that has it. An axis of size 1 stands for any other
     size there, and a symbol may be 1. Shapes that followed from the wrong one are dropped. The node goes by
@@ -36,24 +36,22 @@ def corrected(model: ModelProto, inferred: ModelProto, done: set[str]) -> bool:
         kinds[value.name] = value.type.tensor_type.elem_type
         if value.type.tensor_type.HasField("shape"):
             shapes[value.name] = list(value.type.tensor_type.shape.dim)
+    declared, reached = set[str](), set[str]()
     for place, node in enumerate(graph.node):
-        if node.op_type != "Einsum" or node.domain or node.output[0] in done:
-            continue
-        done.add(node.output[0])
-        dims = _result(node, shapes)
-        if dims is None or dims == shapes.get(node.output[0]):
-            continue
-        _declare(model, node.output[0], kinds[node.input[0]], dims)
-        model.graph.node[place].op_type = _DECLARED
-        reached = {node.output[0]}
-        for later in model.graph.node[place + 1 :]:
-            if not reached.isdisjoint(names_read(later)):
-                reached.update(later.output)
-        for value in model.graph.value_info:
-            if value.name in reached - {node.output[0]}:
-                value.type.tensor_type.ClearField("shape")
-        return True
-    return False
+        if not reached.isdisjoint(names_read(node)):
+            reached.update(node.output)
+        elif node.op_type == "Einsum" and not node.domain and node.output[0] not in done:
+            name, dims = node.output[0], _result(node, shapes)
+            done.add(name)
+            if dims is not None and dims != shapes.get(name):
+                _declare(model, name, kinds[node.input[0]], dims)
+                model.graph.node[place].op_type = _DECLARED
+                declared.add(name)
+                reached.update(node.output)
+    for value in model.graph.value_info:
+        if value.name in reached - declared:
+            value.type.tensor_type.ClearField("shape")
+    return bool(declared)
 
 
 def restored(model: ModelProto) -> None:
