@@ -26,9 +26,12 @@ from on_cuda.cases import Arrays, Prepared, every_case
 from on_cuda.device import CPU, Device, asked, on_the_cpu, profiled
 from on_cuda.report import Section, table
 from on_cuda.workers import NOT_REACHED, Failed, Last, each_in_workers, first_line
+from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx.helper import get_attribute_value, get_node_attr_value
 
 UNITS = {"float64": 128, "float32": 128, "float16": 16, "bfloat16": 16}
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_FLOATS = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float16"}
 VERDICTS = ("agrees", "near", "differs", "not on CUDA", "random", "failed")
 VERDICTS += ("no reference", "refused", "not reached")
 _LISTED, _IN_GROUPS = VERDICTS[1:-3], VERDICTS[-3:]
@@ -102,7 +105,8 @@ def _judged(
     got: list[np.ndarray],
     outcome: Callable[..., Outcome],
 ) -> Outcome:
-    kinds = {a.dtype.name for a in (*feeds.values(), *expected)} & EPSILON.keys()
+    # Of inputs, outputs, and what is cast to on the way.
+    kinds = {a.dtype.name for a in (*feeds.values(), *expected)} & EPSILON.keys() | set(_casts(prepared))
     dtype = max(kinds, key=EPSILON.__getitem__)
     tolerance = UNITS[dtype] * EPSILON[dtype]
     gaps = [gap(a, b) for a, b in zip(got, expected, strict=True)]
@@ -119,9 +123,19 @@ def _judged(
     if not far:
         return outcome("near", where)
     plain = _unoptimised(device, prepared, feeds, expected[worst], worst)
+    origin = _origin(device, prepared, feeds, tolerance)
     truth = _errors_to_float64(prepared, feeds, {"CPU": expected[worst], "CUDA": got[worst]}, worst)
     shown = f"CUDA {_shown(got[worst])}, CPU {_shown(expected[worst])}"
-    return outcome("differs", f"{where}; {plain}; {truth}; {shown}")
+    others = ", ".join(prepared.names[k] for k in far if k != worst) or "none"
+    return outcome("differs", f"{where}; {plain}; {origin}; {truth}; {shown}; off beside it: {others}")
+
+
+def _casts(prepared: Prepared) -> Iterable[str]:
+    for node in prepared.gradient.graph.node:
+        if node.op_type == "Cast":
+            kind = _FLOATS.get(get_node_attr_value(node, "to"))
+            if kind is not None:
+                yield kind
 
 
 def gap(found: np.ndarray, expected: np.ndarray) -> float:
@@ -165,6 +179,32 @@ def _unoptimised(device: Device, prepared: Prepared, feeds: Arrays, expected: np
     except Exception as error:
         return f"without optimisation {first_line(error)}"
     return f"without optimisation {gap(found, expected):.1e}"
+
+
+def _origin(device: Device, prepared: Prepared, feeds: Arrays, tolerance: float) -> str:
+    """The first node, run as written, whose outputs differ although its inputs agree: the kernel at fault."""
+    model = ModelProto()
+    model.CopyFrom(prepared.gradient)
+    made = [name for node in model.graph.node for name in node.output if name]
+    shown = {value.name for value in model.graph.output}
+    model.graph.output.extend(ValueInfoProto(name=name) for name in made if name not in shown)
+    try:
+        pair = [d.session(model, optimised=False) for d in (device, Device(CPU))]
+        ours, theirs = (dict(zip(made, s.run(made, asked(s, feeds)), strict=True)) for s in pair)
+    except Exception as error:
+        return f"no node found: {first_line(error)[:80]}"
+    arrays = (np.ndarray, np.generic)
+    off = {
+        name
+        for name in made
+        if isinstance(ours[name], arrays)
+        and not gap(np.asarray(ours[name]), np.asarray(theirs[name])) <= tolerance
+    }
+    for node in model.graph.node:
+        if off.intersection(node.output) and not off.intersection(node.input):
+            written = ", ".join(f"{a.name}={get_attribute_value(a)}" for a in node.attribute)[:120]
+            return f"begins at {node.op_type}({written}) {node.name!r}"
+    return "as written, no node differs by itself"
 
 
 def _errors_to_float64(prepared: Prepared, feeds: Arrays, found: Mapping[str, np.ndarray], which: int) -> str:
@@ -211,7 +251,7 @@ def run(device: Device, section: Section, workers: int, seconds: float, only: st
         outcome = Outcome("failed", result.reason) if isinstance(result, Failed) else result
         outcomes[name] = outcome
         if outcome.verdict in _LISTED:
-            print(f"{outcome.verdict}: {name}: {outcome.reason[:400]}", flush=True)
+            print(f"{outcome.verdict}: {name}: {outcome.reason[:700]}", flush=True)
         if len(outcomes) % 200 == 0:
             print(f"{len(outcomes)} of {len(names)}, {until - time.monotonic():.0f} s left", flush=True)
     section.say(*_summary(outcomes))

@@ -70,7 +70,7 @@ def row(device: Device, subject: tuple[str, int]) -> tuple[object, ...]:
         # The masks promise nothing about these.
         normal = ~np.isnan(values) & ((values == 0) | (np.abs(values) >= np.finfo(np.float32).tiny))
     wrong, neither = (found != expected) & normal, (found != 0) & (found != 1) & normal
-    apart = found.view(np.uint32) != there.view(np.uint32)
+    apart = (found.view(np.uint32) != there.view(np.uint32)) & ~(np.isnan(found) & np.isnan(there))
     name = "Relu" if high is None else f"Clip to {high:g}"
 
     def shown(where: np.ndarray) -> str:

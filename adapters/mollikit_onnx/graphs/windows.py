@@ -144,23 +144,35 @@ class Windows:
         return weight.op("Slice", ones, [_FIRST] * len(axes), axes, ones) if axes else weight
 
     def _transposed(self, g: Tensor, weight: Tensor, x: Tensor, group: int) -> Tensor:
-        end, extra = [], []
-        for n, m, stride, reach, first, _ in self._axes(g, x, self.begin):
-            # The input ends less than a stride behind the last window, or somewhere inside of it.
+        # Equal pads at both ends, and the rest is cut: onnxruntime has no other kernel on CUDA.
+        equal = [min(pads) for pads in zip(self.begin, self.end, strict=True)]
+        ahead = [first - pad for first, pad in zip(self.begin, equal, strict=True)]
+        extra, stops = [], {}
+        for axis, (n, m, stride, reach, pad, _) in enumerate(self._axes(g, x, equal)):
             known = isinstance(n, int) and isinstance(m, int)
-            beyond = n + first - (m - 1) * stride - reach if known else stride - 1
-            end.append(max(-beyond, 0))
+            # The input ends less than a stride behind the last window, or somewhere inside of it.
+            beyond = n + ahead[axis] - ((m - 1) * stride + reach - 2 * pad) if known else stride - 1
             extra.append(max(beyond, 0))
+            if ahead[axis] or not known or beyond < 0:
+                stops[axis] = n + ahead[axis] if known else None
         widened = g.op(
             "ConvTranspose",
             weight,
             group=group,
             strides=self.strides,
             dilations=self.dilations,
-            pads=[*self.begin, *end],
+            pads=[*equal, *equal],
             output_padding=extra,
         )
-        return self._cut(widened, g, x, [0] * len(end))
+        if not stops:
+            return widened
+        axes, begins = [2 + axis for axis in stops], [ahead[axis] for axis in stops]
+        ends = (
+            list(stops.values())
+            if None not in stops.values()
+            else x.dims().op("Gather", axes).op("Add", begins)
+        )
+        return widened.op("Slice", begins, ends, axes)
 
     def _axes(self, g: Tensor, x: Tensor, begin: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """Sizes of x and g, stride, reach, the pad given and the end pad, axis by axis."""
