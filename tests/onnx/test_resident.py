@@ -447,6 +447,18 @@ def test_several_inputs_with_targets_masks_and_a_coordinate_that_stays(provider)
     assert alone.standard_error["a"].max() > 0
 
 
+@pytest.mark.parametrize("shape", [["n"], ["n", 1], ["n", 3, 2], ["n", "h", "w"]])
+def test_outputs_of_any_rank(shape):
+    """Of x^2, whose smoothed gradient is 2 x at the target."""
+    x = np.arange(1.0, 7.0).reshape(3, 2) if len(shape) == 3 else np.full([1] * (len(shape) - 1), 3.0)
+    target = (2, 1) if len(shape) == 3 else None
+    estimate = mk.Pathwise(mk.Gaussian(0.1), mk.Recentred(8)).estimate(
+        oracle(models.squares(shape), target=target), x, budget=mk.Evaluations(64), rng=0
+    )
+    expected = 2 * x * (np.arange(x.size).reshape(x.shape) == x.size - 1)
+    np.testing.assert_allclose(estimate.gradient, expected, rtol=1e-5)
+
+
 def test_weights_that_are_declared_as_inputs_stay_constants():
     model, x = models.mlp(), X.astype(np.float32)
     old = models.mlp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import ModelProto, helper
 
 from mollikit_onnx.graphs.graph import GraphBuilder
@@ -82,7 +83,7 @@ def block_graph(gradient: Gradient, design: Design) -> ModelProto:
 def _in_order(coordinates: Tensor) -> Tensor:
     """Coordinates (rows, rank) whose first axis says the row."""
     rows = coordinates.dims(0, 1).counted().op("Unsqueeze", [1])
-    behind = coordinates.op("Slice", [1], [coordinates.rank], [1])
+    behind = coordinates.op("Slice", [1], [np.iinfo(np.int64).max], [1])
     return rows.op("Concat", behind, axis=1)
 
 
