@@ -7,6 +7,7 @@ import onnx.parser
 import pytest
 from mollikit_onnx import MeanGates, OnnxOracle
 from mollikit_onnx.mean_gates import NoMeanGateError
+from mollikit_onnx.mean_gates.compiled import _COMPILED, _KEPT, compiled
 from onnx import ModelProto, numpy_helper
 from scipy.special import ndtr
 
@@ -247,6 +248,30 @@ def test_the_model_is_left_as_it_is():
     assert proto.SerializeToString() == before
     np.testing.assert_array_equal(oracle.value_and_gradient(x[None])[1], gradient)
     np.testing.assert_array_equal(x, X.astype(np.float32))
+
+
+def test_linear_models_of_few_shapes_are_kept():
+    oracle = OnnxOracle(model("g (real[n,k,6] x) => (real[n,k,5] y) { z = MatMul(x, W) y = Tanh(z) }"))
+    gates = MeanGates(SMOOTH, 16)
+
+    def drawn(rows: int) -> np.ndarray:
+        x = np.tile(X, (rows, 1)).astype(np.float32)
+        return gates.surrogate(oracle.anchored(x), x, rng=rows, held={"target": np.array([0, 1])}).gradient
+
+    first = drawn(1)
+    shapes = {"x": (1, 1, 6)}
+    in_use = compiled(oracle._sessions, shapes, gates.prior, (1, 1, 5))
+    moments = in_use.moments({"x": np.zeros((8, 1, 6), np.float32)}, 8)
+    for rows in (2, 3, 4, 5, 6):
+        drawn(rows)
+    assert len(_COMPILED[oracle._sessions]) == _KEPT
+    assert compiled(oracle._sessions, {"x": (1, 6, 6)}, gates.prior, (1, 6, 5)) in list(
+        _COMPILED[oracle._sessions].values()
+    )
+    assert in_use not in list(_COMPILED[oracle._sessions].values())
+    (gradient,) = in_use.gradients(moments, {"x": np.zeros((1, 1, 6), np.float32)}, (0, 0, 0))
+    np.testing.assert_allclose(np.ravel(gradient), W[:, 0], rtol=1e-5)
+    assert np.array_equal(drawn(1), first)
 
 
 def test_the_risk_is_audited():

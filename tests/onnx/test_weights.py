@@ -154,6 +154,20 @@ def test_only_the_weights_that_move_become_inputs_and_a_session_is_built_once():
     assert inputs == {"x", "mollikit.coordinates", "W1", "W2"}
 
 
+def test_sessions_of_few_sets_of_weights_are_kept():
+    oracle = OnnxOracle(models.mlp(), target=1)
+    doubled = {name: 2 * array for name, array in oracle.weights.items()}
+    in_use = oracle.reweighted({"W1": doubled["W1"]})
+    expected = in_use.value_and_gradient(ROWS)[1]
+    for name in ("b1", "W2", "b2"):
+        oracle.reweighted({name: doubled[name]}).value_and_gradient(ROWS)
+    assert list(oracle._sessions._overriding) == [("W2",), ("b2",)]
+    kept = oracle._sessions.overriding(("W2",))
+    assert list(oracle._sessions._overriding.items())[-1] == (("W2",), kept)
+    assert np.array_equal(in_use.value_and_gradient(ROWS)[1], expected)
+    assert np.array_equal(oracle.reweighted({"W1": doubled["W1"]}).value_and_gradient(ROWS)[1], expected)
+
+
 def test_the_second_session_holds_no_weights_of_its_own():
     model = normalised()
     size = model.ByteSize()

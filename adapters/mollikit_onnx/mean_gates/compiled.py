@@ -13,10 +13,12 @@ import onnxruntime as ort
 from mollikit.oracles import Array
 from mollikit.surrogates.forward_moments import ForwardMoments, Spread
 from mollikit_onnx.mean_gates.linear_model import LinearModel, linear_model
-from mollikit_onnx.runtime.sessions import Sessions
+from mollikit_onnx.runtime.sessions import Blueprint, Sessions
 
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 _COMPILED: WeakKeyDictionary[Sessions, dict[tuple[_Shapes, float], Compiled]] = WeakKeyDictionary()
+# For the shapes and priors asked for last: each holds the weights.
+_KEPT = 4
 _LOCK = threading.Lock()
 
 
@@ -89,21 +91,27 @@ def cast(session: ort.InferenceSession, given: Mapping[str, Array]) -> dict[str,
 def compiled(
     sessions: Sessions, shapes: Mapping[str, tuple[int, ...]], prior: float, row_shape: tuple[int, ...]
 ) -> Compiled:
-    """Build the linear model for inputs of these shapes, once for each model."""
+    """Return the linear model for inputs of these shapes; the last ones asked for are kept."""
     key = (tuple(sorted(shapes.items())), prior)
     with _LOCK:
         known = _COMPILED.setdefault(sessions, {})
-        if key not in known:
-            blueprint = sessions.blueprint
-            proto = onnx.load_model_from_string(blueprint.model)
-            name = blueprint.output.name
-            linear = linear_model(proto, dict(shapes), blueprint.wrt, name, prior)
-            # A model that is linear already has nothing to be averaged.
-            nonlinear = bool(linear.forward.graph.output)
-            forward = blueprint.session(linear.forward.SerializeToString()) if nonlinear else None
-            backward = blueprint.session(linear.backward.SerializeToString())
-            known[key] = Compiled(linear, forward, backward, blueprint.wrt, f"{name}.cotangent", row_shape)
-        return known[key]
+        found = known.pop(key, None) or _made(sessions.blueprint, shapes, prior, row_shape)
+        for old in list(known)[: 1 - _KEPT]:
+            del known[old]
+        known[key] = found
+        return found
+
+
+def _made(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], prior: float, row_shape: tuple[int, ...]
+) -> Compiled:
+    proto, name = onnx.load_model_from_string(blueprint.model), blueprint.output.name
+    linear = linear_model(proto, dict(shapes), blueprint.wrt, name, prior)
+    # A model that is linear already has nothing to be averaged.
+    nonlinear = bool(linear.forward.graph.output)
+    forward = blueprint.session(linear.forward.SerializeToString()) if nonlinear else None
+    backward = blueprint.session(linear.backward.SerializeToString())
+    return Compiled(linear, forward, backward, blueprint.wrt, f"{name}.cotangent", row_shape)
 
 
 def _dtype(kind: str) -> Any:

@@ -121,10 +121,14 @@ class Sessions:
         return self._weights
 
     def overriding(self, names: tuple[str, ...]) -> Sessions:
-        """Return the sessions of the same model that take these weights with each run, built once."""
+        """Return sessions of the same model that take these weights with each run; the latest are kept."""
         with self._lock:
-            if names not in self._overriding:
-                self._overriding[names] = Sessions(replace(self.blueprint, overridden=names))
+            sessions = self._overriding.pop(names, None)
+            kept = list(self._overriding.items())[1 - _KEPT :]
+            self._overriding = {
+                **dict(kept),
+                names: sessions or Sessions(replace(self.blueprint, overridden=names)),
+            }
             return self._overriding[names]
 
     def reweighted(self, weights: Mapping[str, Array]) -> ReweightedSessions:
