@@ -221,6 +221,9 @@ class Pathwise(Estimator):
 
     def _probe(self, setting: Setting, points: Any, held: Held) -> None:
         oracle = setting.oracle
+        if setting.drawn_on is not None and setting.weights is None:
+            oracle.tallies([setting], 0, 1, setting.group_size)
+            return
         if setting.weights is not None:
             oracle = oracle.reweighted(setting.weights.group(oracle.weights, setting.key, 0).model(0))
         oracle.value_and_gradient(points, **held)

@@ -5,10 +5,13 @@ The law is the host's and the bits are not. Where CUDA is at work the laws are t
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx.version_converter
 import onnxruntime as ort
 import pytest
 from mollikit_onnx import OnnxOracle
@@ -329,6 +332,37 @@ def test_no_batch_of_points_crosses(provider, weights, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("opset", [18, 23])
+@every_provider
+def test_no_batch_of_points_is_made_on_the_host(provider, opset, tmp_path):
+    def profiled():
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tmp_path / "profile")
+        return options
+
+    model = onnx.version_converter.convert_version(models.cnn(), opset)
+    ours = oracle(model, provider, target=1, session_options=profiled)
+    views = {"seen": mk.ChannelSum().then(mk.Pool(3))}
+    smooth = mk.Pathwise(mk.Logistic(0.3), block=256, second_moments=True)
+    smooth.estimate(ours, IMAGE, views=views, budget=mk.Evaluations(512), rng=0)
+    (session,) = ours._sessions._blocks.values()
+    events = json.loads(Path(session.end_profiling()).read_text())
+    told = [event["args"] for event in events if event["name"].endswith("_kernel_time")]
+    at_host = [
+        int(node["output_size"])
+        for node in told
+        if node["provider"] == CPU or node["op_name"].startswith("Memcpy")
+    ]
+    assert len(told) > 50
+    if provider == CPU:
+        assert max(at_host) >= 256 * IMAGE.nbytes, "what is looked for is seen where the host does it all"
+    else:
+        table_of_kernel = 6 * 640 * 4
+        assert max(at_host, default=0) <= table_of_kernel < 256 * IMAGE.nbytes
+
+
 def test_the_host_and_the_graph_have_one_law():
     smooth, budget = mk.Pathwise(mk.Gaussian(0.3)), mk.Evaluations(1 << 11)
     device, host = (
@@ -600,6 +634,8 @@ def test_sessions_of_blocks_are_shared_and_bounded():
     assert run(mk.Pathwise(mk.Gaussian(0.3)), 64) == 1
     assert run(mk.Pathwise(mk.Gaussian(0.1), block=16), 200, target=3) == 1
     assert run(mk.Pathwise(mk.Cauchy(0.1)), 64) == run(mk.Pathwise(mk.Laplace(0.1)), 64) == 2
+    mk.Pathwise(mk.Gaussian(0.3)).estimate(ours, x, budget=mk.Seconds(0.05), rng=0)
+    assert ours._sessions._gradient is None, "no other session was built, not even to time a call"
     for points in range(2, 9):
         run(mk.Pathwise(mk.Gaussian(0.3), mk.Recentred(points)), 64)
     assert len(ours._sessions._blocks) == 4
@@ -623,6 +659,7 @@ def test_several_targets_share_a_forward_pass_where_the_model_lives(provider, we
     runs.clear()
     for target, got in zip([2, 0, 2], together, strict=True):
         alone = smooth.estimate(ours, x, held={"target": target}, budget=budget, rng=0)
+        assert provider != CPU or bits(got) == bits(alone)
         np.testing.assert_allclose(got.gradient, alone.gradient, rtol=rounding(np.float32))
         np.testing.assert_allclose(got.standard_error, alone.standard_error, rtol=rounding(np.float32))
         np.testing.assert_allclose(got.output.value, alone.output.value, rtol=rounding(np.float32))
