@@ -11,30 +11,14 @@ from mollikit_onnx.graphs.graph import GraphBuilder
 from mollikit_onnx.graphs.node import Node
 from mollikit_onnx.graphs.pruning import names_read
 from mollikit_onnx.graphs.tensor import FLOATS, Tensor
+from mollikit_onnx.normal_form.validity import left_over
 from mollikit_onnx.registry import Expansion, Sent, find_rule, rule
 
 Formula = TypeVar("Formula", bound=Expansion)
 
 # Operators that serve integers that stand for floats.
-_ON_CODES = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "ConvInteger",
-        "DequantizeLinear",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "MatMulInteger",
-        "MaxPool",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_ON_CODES = {"Cast", "Concat", "ConvInteger", "DequantizeLinear", "Expand", "Flatten", "Gather", "Identity"}
+_ON_CODES |= {"MatMulInteger", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 def accumulate(
@@ -61,7 +45,7 @@ def accumulate(
     active, path = active_path(nodes, wrt, list(cotangents), lambda n: graph.tensor(n).dtype, graph.opsets)
     for node in path:
         if not has_rule(node, graph.opsets):
-            _refuse(node, "no rule for its gradient, and it lies between wrt and of")
+            _refuse(node, left_over(node) or "no rule for its gradient, and it lies between wrt and of")
         _check_codes(node, active, graph)
     for node in reversed(path):
         _pull_back(Node(node, graph, active), cotangents)

@@ -17,46 +17,10 @@ from mollikit_onnx.normal_form.einsum_shapes import corrected, restored
 # In elements: larger constants are not computed with, and stay outside of the passes that serialise
 # the model (2 GB at most).
 SMALL = 4096
-_FOLDED = frozenset(
-    {
-        "Add",
-        "And",
-        "Cast",
-        "Ceil",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "Div",
-        "Equal",
-        "Expand",
-        "Floor",
-        "Gather",
-        "Greater",
-        "GreaterOrEqual",
-        "Identity",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "Range",
-        "ReduceProd",
-        "Reshape",
-        "Shape",
-        "Size",
-        "Slice",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    }
-)
+_FOLDED = {"Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand"}
+_FOLDED |= {"Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min"}
+_FOLDED |= {"Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceProd", "Reshape", "Shape", "Size", "Slice"}
+_FOLDED |= {"Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"}
 # Of these, results are known as far as the sizes are that they pick from a shape.
 _PICKING = frozenset({"Concat", "Gather", "Identity", "Slice", "Squeeze", "Unsqueeze"})
 _OPEN = np.iinfo(np.int64).min  # in the place of a size that is not known

@@ -27,7 +27,7 @@ from mollikit_onnx.normal_form.expansions import standardised
 from mollikit_onnx.normal_form.folding import SMALL, folded, with_types
 from mollikit_onnx.normal_form.functions import alike, expanded, inlined
 from mollikit_onnx.normal_form.sequences import without_sequences
-from mollikit_onnx.normal_form.validity import check_names, check_nodes
+from mollikit_onnx.normal_form.validity import check_names, check_nodes, left_over
 from mollikit_onnx.registry import is_constant_by_law
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
@@ -233,6 +233,9 @@ def _at_known_opset(model: ModelProto, asked: int | None) -> ModelProto:
             f"operator Scan of opset {version} runs over a batch, which later ones do not, and onnx's "
             f"converter takes no account of it. Export the model again at opset {wanted}"
         )
+    for node in all_nodes(model.graph):
+        if reason := left_over(node):
+            raise OpsetError(f"operator {node.op_type}, node {node.name or node.output[0]!r}: {reason}")
     try:
         converted = version_converter.convert_version(model, wanted)
     except Exception as error:

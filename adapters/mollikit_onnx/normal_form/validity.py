@@ -21,6 +21,16 @@ _COUNTS |= {"hidden_size", "kv_num_heads", "q_num_heads"}
 _SINGLE = defs.OpSchema.FormalParameterOption.Single
 
 
+def left_over(node: NodeProto) -> str | None:
+    """What to do about a node of the default domain that is of no operator there."""
+    if node.domain not in ("", "ai.onnx") or defs.has(node.op_type):
+        return None
+    return (
+        "ONNX has no such operator, and a converter has left it there, as tf2onnx does with the Erfc of an "
+        "exact Keras gelu: Erfc(x) is 1 - Erf(x), and gelu(approximate=True) has none"
+    )
+
+
 def check_nodes(model: ModelProto) -> None:
     """Refuse nodes that are not as their operators want them, in the graph, inside of it and in functions.
 

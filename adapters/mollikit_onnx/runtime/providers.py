@@ -99,9 +99,10 @@ def create_session(
     except _REFUSALS as error:
         raise ModelFileError(
             f"ONNX Runtime {ort.__version__} refuses the model: {error}. An operator that it lacks wants its "
-            "library in session_options (register_custom_ops_library) or an export to standard operators; a "
-            "kernel that it lacks for float16 or bfloat16 wants mollikit_onnx.widened(model); an opset or IR "
-            "version that it lacks wants a newer onnxruntime or an export to an older opset"
+            "library in session_options (register_custom_ops_library) or an export to standard operators (of "
+            "a Keras gelu: with approximate=True, which has no Erfc); a kernel that it lacks for float16 or "
+            "bfloat16 wants mollikit_onnx.widened(model); an opset or IR version that it lacks wants a newer "
+            "onnxruntime or an export to an older opset"
         ) from error
     missing = [name for name in _names(providers) if name not in session.get_providers()]
     if missing:

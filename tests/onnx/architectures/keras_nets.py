@@ -118,10 +118,14 @@ def net(name: str, dtype: str = "float32") -> keras.Model:
 
 def by_keras(name: str, path: Path) -> onnx.ModelProto:
     """``model.export`` after one call."""
-    model = net(name)
+    return exported(net(name), NETS[name][1], path)
+
+
+def exported(model: keras.Model, shape: tuple[int, ...], path: Path, **options: int) -> onnx.ModelProto:
+    """What Keras writes down of any model, for points of a shape."""
     with _quietly():
-        model(np.zeros((1, *NETS[name][1]), np.float32))
-        model.export(path, format="onnx", verbose=False)
+        model(np.zeros((1, *shape), np.float32))
+        model.export(path, format="onnx", verbose=False, **options)
     return onnx.load(path)
 
 
