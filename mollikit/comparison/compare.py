@@ -19,7 +19,7 @@ from mollikit.engine.streams import Key
 from mollikit.estimate import Estimate
 from mollikit.estimators import Estimator
 from mollikit.kernels import Gaussian, Law
-from mollikit.oracles import Anchored, GradientOracle, ValueOracle
+from mollikit.oracles import Anchored, GradientOracle, Resident, ValueOracle
 from mollikit.progress import Progress, ProgressCallback
 from mollikit.scales import OfRange
 from mollikit.views import ViewLike
@@ -73,7 +73,8 @@ def compare(
         What is smoothed by; Gaussian noise of 15% of the range by default.
     schemes : mapping of name to scheme
         A sampler, an estimator with this kernel, or a function from the number of evaluations to
-        one. The first is the baseline. By default every sampler that suits the input.
+        one. The first is the baseline. By default every sampler that suits the input, and the oracle where
+        that draws the points itself (`Resident`).
     evaluations : sequence of int
         The numbers at which they are compared; a scheme rounds down to whole groups and is charged for those.
     rounds : int
@@ -127,10 +128,12 @@ def compare(
         views=views,
         block=block,
     )
-    numbers, schemes, made, names = planned.numbers, planned.schemes, planned.made, tuple(planned.schemes)
     if isinstance(oracle, Anchored):
         form = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
         oracle = oracle.anchored(form, **{name: np.asarray(v) for name, v in (held or {}).items()})
+    if schemes is None and isinstance(oracle, Resident) and oracle.lives_on is not None:
+        planned = planned.drawn_by(oracle, held or {}, views)
+    numbers, schemes, made, names = planned.numbers, planned.schemes, planned.made, tuple(planned.schemes)
     key, measured, began = Key.of(rng), Rounds(), time.perf_counter()
 
     def conclude() -> Comparison:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mollikit.comparison.rounds import MAP
 from mollikit.comparison.schemes import FEWEST_GROUPS, Scheme, Spending, default_schemes, estimators
+from mollikit.engine.streams import Key
+from mollikit.estimators import Pathwise
+from mollikit.estimators.base import Setting
 from mollikit.estimators.perturbation import Perturbation
 from mollikit.kernels import Law
 from mollikit.layout import Layout
+from mollikit.oracles import Resident
 from mollikit.views import ViewLike
 
 # Two pairs of rounds: the fewest that show a spread.
@@ -71,6 +75,30 @@ class Planned:
             raise ValueError(f"there is nothing to compare: {list(schemes)}; give at least two schemes")
         made = estimators(schemes, numbers, kernel, block, perturbation)
         return cls(numbers, schemes, left_out, made, perturbation)
+
+    def drawn_by(self, oracle: Resident, held: Mapping[str, Any], views: Mapping[str, ViewLike]) -> Planned:
+        """Leave out the samplers that an oracle that draws the points itself does not draw.
+
+        Raises
+        ------
+        ValueError
+            The oracle cannot serve the first, so it is not a matter of the sampler.
+        """
+        arrays = {name: np.asarray(values) for name, values in held.items()}
+        refused: dict[str, str] = {}
+        for k, name in enumerate(self.schemes):
+            estimator = self.made[name, self.numbers[0]]
+            if not isinstance(estimator, Pathwise):
+                continue
+            sampler, about = estimator.sampler, (Key(0), arrays, dict(views))
+            try:
+                oracle.check_setting(Setting(oracle, self.perturbation, sampler, *about))
+            except ValueError as error:
+                if k == 0:
+                    raise
+                refused[name] = str(error)
+        schemes = {name: scheme for name, scheme in self.schemes.items() if name not in refused}
+        return replace(self, schemes=schemes, left_out={**self.left_out, **refused})
 
 
 def _check(

@@ -605,6 +605,17 @@ def test_memory_that_is_not_there_is_told_as_such():
         )
 
 
+def test_a_comparison_leaves_out_what_is_not_drawn_in_the_graph():
+    ours, x = oracle(models.mlp(), target="top"), X.astype(np.float32)
+    result = mk.compare(ours, x, rounds=4, seconds=None, evaluations=(16,), rng=0)
+    assert {row.scheme for row in result.rows} == {"Independent", "Antithetic", "Recentred"}
+    assert "is not drawn on cpu" in result.left_out["Sobol"]
+    with pytest.raises(ValueError, match=r"Sobol.*is not drawn on cpu"):
+        mk.compare(ours, x, schemes={"a": mk.Independent(), "b": mk.Sobol(4)}, evaluations=(64,), rng=0)
+    with pytest.raises(ValueError, match="view 'own' works on arrays"):
+        mk.compare(ours, x, views={"own": lambda g: g.sum(1)}, evaluations=(16,), rng=0)
+
+
 def test_points_are_drawn_on_the_host_where_the_model_is():
     assert OnnxOracle(models.mlp(), target=0).lives_on is None
     assert oracle(models.mlp(), target=0).lives_on == "cpu"
