@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,24 +123,30 @@ def ways(
     tensor = torch.tensor(x, device=device)
     provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
 
-    def ours(oracle: Any) -> Way:
+    two = ThreadPoolExecutor(2)
+
+    def ours(oracle: Any, executor: Executor | None = None) -> Way:
         def at(batch: int) -> Callable[[], object]:
             smooth = mk.Pathwise(mk.Gaussian(SIGMA), block=batch)
-            return lambda: smooth.estimate(oracle, x, budget=mk.Evaluations(n), rng=0)
+            return lambda: smooth.estimate(oracle, x, budget=mk.Evaluations(n), rng=0, executor=executor)
 
         return at
 
-    def by_torch(resident: bool) -> Way:
-        return ours(TorchOracle(net, target=TARGET, device=device, resident=resident))
+    def by_torch(resident: bool, executor: Executor | None = None) -> Way:
+        return ours(TorchOracle(net, target=TARGET, device=device, resident=resident), executor)
 
-    def by_onnx(resident: bool) -> Way:
-        return ours(OnnxOracle(model, target=TARGET, providers=[provider], resident=resident))
+    def by_onnx(resident: bool, executor: Executor | None = None) -> Way:
+        return ours(OnnxOracle(model, target=TARGET, providers=[provider], resident=resident), executor)
 
     limit = OnnxOracle(model, target=TARGET, providers=[provider], resident=False)
     return {
         "bare loop in PyTorch": (lambda batch: lambda: bare(net, tensor, n, batch), "bare loop in PyTorch"),
         "PyTorch, gradients alone": (lambda batch: alone(net, tensor, n, batch), "bare loop in PyTorch"),
         "mollikit on PyTorch, device draws": (by_torch(True), "bare loop in PyTorch"),
+        "mollikit on PyTorch, device draws, two blocks at once": (
+            by_torch(True, two),
+            "bare loop in PyTorch",
+        ),
         "mollikit on PyTorch, host draws": (by_torch(False), "bare loop in PyTorch"),
         "Captum NoiseTunnel": (lambda batch: lambda: captum(net, tensor, n, batch), "bare loop in PyTorch"),
         "ONNX Runtime, gradients alone": (
@@ -147,6 +154,10 @@ def ways(
             "bare loop in PyTorch",
         ),
         "mollikit on ONNX Runtime, device draws": (by_onnx(True), "ONNX Runtime, gradients alone"),
+        "mollikit on ONNX Runtime, device draws, two blocks at once": (
+            by_onnx(True, two),
+            "ONNX Runtime, gradients alone",
+        ),
         "mollikit on ONNX Runtime, host draws": (by_onnx(False), "ONNX Runtime, gradients alone"),
     }
 
