@@ -121,6 +121,22 @@ def test_models_that_cannot_be_used():
         OnnxOracle(models.mlp(), target=0, providers=["Abacus"])
 
 
+def test_models_that_are_none():
+    strange = models.mlp()
+    strange.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(ModelFileError, match="'x' is of the unknown type 99"):
+        OnnxOracle(strange)
+    node = onnx.helper.make_node("F", ["x"], ["y"], domain="f")
+    opsets = [onnx.helper.make_opsetid("f", 1)]
+    itself = models.squares()
+    itself.graph.node[0].CopyFrom(node)
+    itself.graph.output[0].type.tensor_type.ClearField("shape")
+    itself.opset_import.extend(opsets)
+    itself.functions.append(onnx.helper.make_function("f", "F", ["x"], ["y"], [node], opsets))
+    with pytest.raises(ModelFileError, match="the model is not valid: Cycle"):
+        OnnxOracle(itself)
+
+
 def test_an_input_named_as_the_targets_by_row():
     model = models.model(
         [onnx.helper.make_node("Mul", ["x", "target"], ["y"])],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import shape_inference
+from onnx import checker, shape_inference
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from mollikit.oracles import Array
@@ -107,7 +107,10 @@ class Signature:
         infos = [info for info in model.graph.input if info.name not in weights]
         outputs = list(model.graph.output)
         if any(not info.type.tensor_type.HasField("shape") for info in outputs):
-            outputs = list(shape_inference.infer_shapes(model).graph.output)
+            try:
+                outputs = list(shape_inference.infer_shapes(model).graph.output)
+            except (shape_inference.InferenceError, checker.ValidationError) as error:
+                raise ModelFileError(f"the model is not valid: {error}") from error
         inputs = {info.name: _port(info) for info in infos}
         return cls(inputs, {info.name: _port(info) for info in outputs}, _row_by_row(inputs))
 
@@ -135,6 +138,11 @@ class Signature:
     def explained(self, output: str | None) -> Port:
         """Return the output to differentiate: ``output``, or the only one that holds floats."""
         floats = [name for name, port in self.outputs.items() if port.is_float]
+        if not floats:
+            raise ValueError(
+                f"The model has no output of floats, but {list(self.outputs)}: a scikit-learn classifier is "
+                "exported with zipmap=False"
+            )
         if output is None and len(floats) != 1:
             raise ValueError(
                 f"The model has {len(floats)} outputs of floats, {floats}: choose one by output="
@@ -148,6 +156,8 @@ def _port(info: onnx.ValueInfoProto) -> Port:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not tensor.elem_type:
         return Port(info.name, np.dtype(object), False, None)
+    if tensor.elem_type not in onnx.TensorProto.DataType.values():
+        raise ModelFileError(f"{info.name!r} is of the unknown type {tensor.elem_type}")
     shape = None
     if tensor.HasField("shape"):
         shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
