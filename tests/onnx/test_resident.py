@@ -493,6 +493,19 @@ def test_outputs_of_any_rank(shape):
     np.testing.assert_allclose(estimate.gradient, expected, rtol=1e-5)
 
 
+def test_what_is_held_may_be_of_a_rank_that_the_model_does_not_tell():
+    model = models.two_inputs()
+    (mask,) = (value for value in model.graph.input if value.name == "mask")
+    mask.type.tensor_type.ClearField("shape")
+    x, held = {"a": np.ones(3), "b": np.ones(4)}, {"mask": np.array([1, 0, 1, 1])}
+    smooth, budget = mk.Pathwise(mk.Gaussian(0.1)), mk.Evaluations(64)
+    known, unknown = (
+        smooth.estimate(oracle(m, target=1), x, held=held, budget=budget, rng=0)
+        for m in (models.two_inputs(), model)
+    )
+    np.testing.assert_allclose(unknown.gradient["b"], known.gradient["b"], rtol=1e-6)
+
+
 def test_weights_that_are_declared_as_inputs_stay_constants():
     model, x = models.mlp(), X.astype(np.float32)
     old = models.mlp()

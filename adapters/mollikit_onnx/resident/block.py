@@ -57,8 +57,9 @@ def block_graph(gradient: Gradient, design: Design) -> ModelProto:
     for value in source.input:
         if value.name in own or value.name in made:
             continue
-        dtype, (_, *row) = graph.tensor(value.name).dtype, graph.tensor(value.name).shape or (None,)
-        given = repeated(inputs, inputs.take(held_name(value.name), dtype, 1, *row))
+        held = graph.tensor(value.name)
+        row = None if held.shape is None else [1, *held.shape[1:]]
+        given = repeated(inputs, inputs.take(held_name(value.name), held.dtype, row))
         made[value.name] = _in_order(given) if value.name in gradient.coordinates else given
     graph.nodes.extend(helper.make_node("Identity", [x.name], [name]) for name, x in made.items())
     before, graph.nodes = graph.nodes, []

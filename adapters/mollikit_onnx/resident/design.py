@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +95,12 @@ class Inputs:
         self.graph = graph
         self.declared: dict[str, TypeProto] = {}
 
-    def take(self, name: str, dtype: int, *shape: Dimension) -> Tensor:
-        """Return the handle of an input."""
+    def take(self, name: str, dtype: int, shape: Sequence[Dimension] | None) -> Tensor:
+        """Return the handle of an input; its shape is None where the rank is not known."""
         kind = helper.make_tensor_type_proto(dtype, shape)
         self.declared[name] = kind
         return self.graph.declare(name, kind)
 
     def number(self, name: str) -> Tensor:
         """Return the handle of an int64 vector of one."""
-        return self.take(name, TensorProto.INT64, 1)
+        return self.take(name, TensorProto.INT64, [1])

@@ -23,7 +23,6 @@ _REACH, _PER_UNIT, _DEGREE = 10, 64, 5
 # Asked of the table between its nodes, in probability: 1e18 draws would be needed to see it.
 _U_TOLERANCE = 1e-9
 
-
 _TABLES: WeakKeyDictionary[Kernel, NDArray[np.float64]] = WeakKeyDictionary()
 
 

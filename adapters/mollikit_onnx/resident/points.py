@@ -44,8 +44,8 @@ def _steps(inputs: Inputs, design: Design, leaves: int) -> list[Tensor]:
     if not leaves:
         return []
     groups, dimension, drawn = inputs.number(GROUPS), inputs.number(DIMENSION), fresh(design.sampler)
-    counter, key = (inputs.take(name, TensorProto.UINT64, 1) for name in (COUNTER, KEY))
-    z = normals(counter, inputs.take(WORDS, TensorProto.INT64), key, groups, design.precision)
+    counter, key = (inputs.take(name, TensorProto.UINT64, [1]) for name in (COUNTER, KEY))
+    z = normals(counter, inputs.take(WORDS, TensorProto.INT64, []), key, groups, design.precision)
     if design.odd:
         z = z.op("Slice", [0], inputs.number(FRESH), [1])
     z = tied(design.sampler, z.reshaped(groups, drawn, dimension)).reshaped(-1, dimension)
@@ -53,17 +53,18 @@ def _steps(inputs: Inputs, design: Design, leaves: int) -> list[Tensor]:
         z = z.op("Slice", inputs.number(FIRST), inputs.number(END), [0])
     if leaves == 1:
         return [z]
-    return inputs.graph.ops(leaves, "Split", z, inputs.take(STRETCHES, TensorProto.INT64, leaves), axis=1)
+    stretches = inputs.take(STRETCHES, TensorProto.INT64, [leaves])
+    return inputs.graph.ops(leaves, "Split", z, stretches, axis=1)
 
 
 def _moved(inputs: Inputs, design: Design, leaf: Leaf, steps: Tensor) -> Tensor:
     graph, dtype = inputs.graph, design.precision
     if leaf.tabulated:
-        steps = displaced(steps, inputs.take(leaf.of("table"), dtype, None, None))
+        steps = displaced(steps, inputs.take(leaf.of("table"), dtype, [None, None]))
     if not leaf.whole:
         # Coordinates that stay take anybody's step, by a width of zero.
-        steps = steps.op("Gather", inputs.take(leaf.of("places"), TensorProto.INT64, None), axis=1)
-    clean, widths = (inputs.take(leaf.of(what), dtype, 1, None) for what in ("clean", "widths"))
+        steps = steps.op("Gather", inputs.take(leaf.of("places"), TensorProto.INT64, [None]), axis=1)
+    clean, widths = (inputs.take(leaf.of(what), dtype, [1, None]) for what in ("clean", "widths"))
     moved = (steps * widths + clean).reshaped(graph.joined(-1, *leaf.shape))
     to = helper.np_dtype_to_tensor_dtype(leaf.dtype)
     return moved if to == dtype else moved.op("Cast", to=to)
@@ -71,4 +72,4 @@ def _moved(inputs: Inputs, design: Design, leaf: Leaf, steps: Tensor) -> Tensor:
 
 def _still(inputs: Inputs, leaf: Leaf) -> Tensor:
     dtype = helper.np_dtype_to_tensor_dtype(leaf.dtype)
-    return repeated(inputs, inputs.take(leaf.of("clean"), dtype, 1, *leaf.shape))
+    return repeated(inputs, inputs.take(leaf.of("clean"), dtype, [1, *leaf.shape]))
