@@ -18,24 +18,15 @@ from onnx import (
 
 from mollikit_onnx.errors import ModelError
 
-_BITS: dict[int, int] = {
-    TensorProto.FLOAT16: 16,
-    TensorProto.BFLOAT16: 16,
-    TensorProto.FLOAT: 32,
-    TensorProto.DOUBLE: 64,
-}
+_BITS: dict[int, int] = {TensorProto.FLOAT: 32, TensorProto.DOUBLE: 64}
+_BITS |= dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16), 16)
 # Attributes that name the type of a result.
 _TYPED = ("to", "dtype", "output_datatype", "output_dtype", "stash_type", "softmax_precision")
 # Operators that make float32 unless an attribute says otherwise.
-_UNTOLD = {
-    "BlackmanWindow": "output_datatype",
-    "HammingWindow": "output_datatype",
-    "HannWindow": "output_datatype",
-    "MelWeightMatrix": "output_datatype",
-    "RandomNormal": "dtype",
-    "RandomUniform": "dtype",
-    "SequenceEmpty": "dtype",
-}
+_UNTOLD = dict.fromkeys(("RandomNormal", "RandomUniform", "SequenceEmpty"), "dtype")
+_UNTOLD |= dict.fromkeys(
+    ("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"), "output_datatype"
+)
 
 
 def widened(model: ModelProto, dtype: DTypeLike = np.float32) -> ModelProto:
