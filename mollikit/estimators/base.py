@@ -318,8 +318,13 @@ class Estimator(ABC):
         budget: Budget,
         key: Key,
         weights: WeightPerturbation | None = None,
+        *,
+        by_host: bool = False,
     ) -> Setting:
-        """Check everything that can be checked before the model is called; weights may be known already."""
+        """Check everything that can be checked before the model is called; weights may be known already.
+
+        ``by_host`` has the points drawn there, also for an oracle that would draw its own.
+        """
         perturbation = self._perturbation(inputs)
         self._check(perturbation)
         sampler = self._groups()
@@ -342,7 +347,8 @@ class Estimator(ABC):
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
         self._check_oracle(oracle)
-        weights, device = weights or self._weights(oracle), self._drawn_on(oracle)
+        weights = weights or self._weights(oracle)
+        device = None if by_host else self._drawn_on(oracle)
         setting = Setting(oracle, perturbation, sampler, key, arrays, dict(views), second, weights, device)
         if device is not None:
             oracle.check_setting(setting)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -203,12 +203,8 @@ def difference(
             raise TypeError(f"{side!r} is no Side(Pathwise(...), oracle, inputs)")
         if side.estimator.weights is not None:
             raise ValueError("differences are of smoothed inputs: leave weights= out on both sides")
-    # Points are drawn on the host, also for an oracle that would draw its own.
     a, b = (
-        replace(
-            side.estimator._setting(side.oracle, side.inputs, side.held, views or {}, budget, key),
-            drawn_on=None,
-        )
+        side.estimator._setting(side.oracle, side.inputs, side.held, views or {}, budget, key, by_host=True)
         for side in (first, second)
     )
     if a.group_size != b.group_size:

@@ -313,3 +313,11 @@ def test_several_targets_share_a_forward_pass_where_the_model_lives(weights):
         assert got.output.value == alone.output.value
     assert len(passes) == 3 * shared > 0
     assert "other bits" in together[0].provenance["drawn_on"]
+
+
+def test_differences_take_the_hosts_samplers():
+    sides = [
+        mk.Side(mk.Pathwise(mk.Gaussian(width), mk.LatinHypercube(8)), oracle(), X) for width in (0.2, 0.3)
+    ]
+    apart = mk.difference(*sides, budget=mk.Evaluations(256), rng=0)
+    assert_agrees(apart.gradient, apart.standard_error, apart.degrees_of_freedom, np.full(6, 0.2**2 - 0.3**2))
