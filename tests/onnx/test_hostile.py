@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mollikit_onnx import ModelError, OnnxOracle, vjp
 from mollikit_onnx.normal_form.validity import check_nodes
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 SECONDS, BYTES = 60, 8 * 2**30
 HUGE = 2**62
@@ -154,6 +154,27 @@ def test_tensors_that_are_not_there(name, said) -> None:
 )
 def test_equations_are_equations(equation) -> None:
     check_nodes(one("Einsum", equation=equation))
+
+
+def test_what_is_no_business_of_the_checks() -> None:
+    """Attributes of one's own operators, and those that a function takes from its caller."""
+    own = helper.make_node("Own", ["x"], ["y"], domain="acme", size=0, strides=[0], equation="......")
+    check_nodes(graph_of(own))
+    inside = helper.make_node("Conv", ["a", "w"], ["b"])
+    inside.attribute.add(name="group", type=AttributeProto.INT, ref_attr_name="groups")
+    einsum = helper.make_node("Einsum", ["b"], ["c"])
+    einsum.attribute.add(name="equation", type=AttributeProto.STRING, ref_attr_name="text")
+    imports = [helper.make_opsetid("", 18)]
+    function = helper.make_function(
+        "f", "F", ["a", "w"], ["c"], [inside, einsum], imports, attributes=["groups", "text"]
+    )
+    call = helper.make_node("F", ["x", "w"], ["y"], domain="f", groups=2, text="nchw->nc")
+    weight = np.ones((4, 2, 3, 3), np.float32)
+    gradient = vjp(graph_of(call, shape=IMAGE, functions=[function], w=weight), ["x"], ["y"])
+    assert {"Conv", "Einsum"} <= {node.op_type for node in gradient.graph.node}
+    call.attribute[1].s = b"......->n"
+    with pytest.raises(ModelError, match="its equation"):
+        vjp(graph_of(call, shape=IMAGE, functions=[function], w=weight), ["x"], ["y"])
 
 
 def test_numbers_that_no_rule_can_take() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, numpy_helper
 
@@ -18,6 +20,7 @@ _BEYOND = 2**31
 # By these they, and onnxruntime, divide.
 _COUNTS = {"blocksize", "dilations", "group", "kernel_shape", "num_groups", "num_outputs", "size", "strides"}
 _COUNTS |= {"hidden_size", "kv_num_heads", "q_num_heads"}
+_MOST_CALLS = 10_000
 _SINGLE = defs.OpSchema.FormalParameterOption.Single
 
 
@@ -43,23 +46,35 @@ def check_nodes(model: ModelProto) -> None:
         The version of an operator set is no version.
     """
     large = {weight.name for weight in model.graph.initializer if _is_large(weight)}
-    for nodes, imports in [
-        (model.graph, model.opset_import),
-        *((f, f.opset_import) for f in model.functions),
-    ]:
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    # A function comes with the attributes that it has from its caller: one may be an equation.
+    todo: list[tuple[Any, Any, Mapping[str, Any]]] = [(model.graph, model.opset_import, {})]
+    seen = set[tuple[Any, ...]]()
+    while todo:
+        nodes, imports, bound = todo.pop()
         opsets = {opset.domain: opset.version for opset in imports}
         for domain, version in opsets.items():
             if abs(version) >= _BEYOND or (version < 1 and domain in ("", "ai.onnx")):
                 raise OpsetError(f"there is no version {version} of the operator set {domain or 'ai.onnx'!r}")
         opsets[""] = opsets.get("") or opsets.get("ai.onnx", 0)
         for node in all_nodes(nodes):
+            given = {a.name: bound.get(a.ref_attr_name, a) for a in node.attribute}
             large.update(w.name for inner in subgraphs(node) for w in inner.initializer if _is_large(w))
-            if any(max(a.i, -a.i, *map(abs, a.ints), 0) >= _BEYOND or _is_large(a.t) for a in node.attribute):
+            if any(max(a.i, -a.i, *map(abs, a.ints), 0) >= _BEYOND or _is_large(a.t) for a in given.values()):
                 large.update(node.output)
-            reason = _fault(node, opsets.get("" if node.domain == "ai.onnx" else node.domain, 0), large)
-            if reason:
+            version = opsets.get("" if node.domain == "ai.onnx" else node.domain, 0)
+            if reason := _fault(node, given, version, large):
                 name = node.name or next(filter(None, node.output), "")
                 raise ModelError(f"operator {node.op_type}, node {name!r}, is not valid: {reason}")
+            called = (node.domain, node.op_type, node.overload)
+            if called in functions:
+                inside = {a.name: a for a in functions[called].attribute_proto} | given
+                key = (*called, *sorted((name, a.SerializeToString()) for name, a in inside.items()))
+                if key not in seen:
+                    seen.add(key)
+                    todo.append((functions[called], functions[called].opset_import, inside))
+        if len(seen) > _MOST_CALLS:
+            raise ModelError(f"functions are called in more than {_MOST_CALLS} ways: export the model flat")
 
 
 def check_names(graph: GraphProto) -> None:
@@ -81,22 +96,22 @@ def check_names(graph: GraphProto) -> None:
             raise ModelError(f"tensor {name!r} is made {times} times: give each a name of its own")
 
 
-def _fault(node: NodeProto, version: int, large: set[str]) -> str | None:
+def _fault(node: NodeProto, given: Mapping[str, Any], version: int, large: set[str]) -> str | None:
     if not any(node.output):
         return "it has no output"
-    given = {attribute.name: attribute for attribute in node.attribute}
     least, most, single, kinds = _wanted(node.op_type, version, node.domain)
     if not least <= len(node.input) <= most or not all(node.input[k] for k in single if k < len(node.input)):
         return f"it takes at least {least} inputs and at most {most}, and has {list(node.input)}"
     for name, (kind, required) in kinds.items():
-        if (given[name].type != kind) if name in given else required:
+        a: Any = given.get(name)
+        if required if a is None else a.type not in (kind, a.UNDEFINED):
             return f"its attribute {name!r} is missing, or of another type than at opset {version}"
-    for a in node.attribute:
-        if a.name in _COUNTS and not all(0 < k < _BEYOND for k in ([a.i] if a.type == a.INT else a.ints)):
-            return f"its attribute {a.name!r} is not from 1 to {_BEYOND - 1}"
+        counted = name in _COUNTS and a is not None and not a.ref_attr_name
+        if counted and not all(0 < k < _BEYOND for k in ([a.i] if kind == a.INT else a.ints)):
+            return f"its attribute {name!r} is not from 1 to {_BEYOND - 1}"
     if node.op_type == "Slice" and len(node.input) > 4 and node.input[4] in large:
         return "its step is beyond 32 bits"
-    if node.op_type == "Einsum" and kinds and not given["equation"].ref_attr_name:
+    if node.op_type == "Einsum" and "equation" in given and not given["equation"].ref_attr_name:
         equation = given["equation"].s.decode(errors="replace").replace(" ", "")
         left, _, right = equation.replace(".", "").partition("->")
         if not _EQUATION.fullmatch(equation) or len(set(right) & set(left)) < len(right):
