@@ -176,5 +176,8 @@ def test_onnxruntime_folds_what_depends_on_weights_alone(network, tmp_path) -> N
     onnxruntime.InferenceSession(gradient.SerializeToString(), options, providers=["CPUExecutionProvider"])
     nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
     # Those of the masks work on activations; the model's own were taken into its convolutions.
-    left = {n.op_type for n in nodes if n.op_type != "BatchNormalization" or not n.name.startswith("vjp/")}
+    left = [n for n in nodes if n.op_type != "BatchNormalization" or not n.name.startswith("vjp/")]
+    # Where the first convolution's pads differ, the gradient is cut to the image.
+    widened = {n.output[0] for n in nodes if n.op_type == "ConvTranspose"}
+    left = {n.op_type for n in left if n.op_type != "Slice" or n.input[0] not in widened}
     assert not left & {"Transpose", "Slice", "Sqrt", "Div", "Pad", "BatchNormalization", "ReduceSum"}
