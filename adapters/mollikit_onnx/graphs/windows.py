@@ -11,6 +11,8 @@ from mollikit_onnx.graphs.node import Node
 from mollikit_onnx.graphs.tensor import Dimension, Tensor
 
 _LAST, _FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+# Beyond that width a product that spreads rows costs more than a transposed convolution.
+_WIDEST = 64
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,19 @@ class Windows:
                 end.append(n - (m - 1) * stride - 1 - first + reach - 1)
             else:
                 end.append(reach - 1 - (0 if self.ceil and stride > 1 else pad))
-        if any(stride > 1 for stride in self.strides):
+        rank = len(self.kernel)
+        sizes = [n for n in (*_spatial(g, rank), *_spatial(x, rank)) if isinstance(n, int)]
+        if all(stride == 1 for stride in self.strides):
+            spread = g
+        elif rank == 2 and len(sizes) == 4 and sizes[1] <= _WIDEST:
+            spread = self._spread(g, group, *sizes[:2])
+            end = [pad + 1 - stride for pad, stride in zip(end, self.strides, strict=True)]
+        else:
             one = g.graph.scalar(1.0, g.dtype).op("Expand", [group, 1, *(1 for _ in self.kernel)])
             # Of what the strides may have left over, as much as the input has.
             kept = [b + e - r + 1 for b, e, r in zip(self.begin, self.end, self.reach, strict=True)]
             spread = g.op("ConvTranspose", one, group=group, strides=self.strides, output_padding=extra)
             spread = spread if self.ceil else self._cut(spread, g, x, kept)
-        else:
-            spread = g
         if min(begin + end) < 0:
             # A pad beyond the kernel's reach makes outputs that see nothing of the input.
             stops = [min(pad, 0) or _LAST for pad in end]
@@ -137,6 +144,14 @@ class Windows:
         flipped = self._flipped(_swapped(weight, group))
         back = spread.op("Conv", flipped, group=group, dilations=self.dilations, pads=[*begin, *end])
         return self._cut(back, g, x, [0] * len(begin)) if self.ceil else back
+
+    def _spread(self, g: Tensor, channels: int, height: int, width: int) -> Tensor:
+        """Put zeros behind the elements of each row, and rows of zeros behind each row, by one product."""
+        down, along = self.strides
+        places = np.zeros((width, down, width, along))
+        places[range(width), 0, range(width), 0] = 1
+        rows = g.reshaped(-1, width).op("MatMul", g.like(places.reshape(width, -1)))
+        return rows.reshaped(-1, channels, down * height, along * width)
 
     def _flipped(self, weight: Tensor) -> Tensor:
         axes = [axis for axis, size in enumerate(self.kernel, start=2) if size > 1]
