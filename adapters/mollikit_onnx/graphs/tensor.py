@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,16 +68,16 @@ class Tensor:
         return self.graph.op(op_type, self, *others, **attributes)
 
     def __add__(self, other: Tensor | float) -> Tensor:
-        return self.op("Add", other)
+        return self._with("Add", other)
 
     def __sub__(self, other: Tensor | float) -> Tensor:
-        return self.op("Sub", other)
+        return self._with("Sub", other)
 
     def __mul__(self, other: Tensor | float) -> Tensor:
-        return self.op("Mul", other)
+        return self._with("Mul", other)
 
     def __truediv__(self, other: Tensor | float) -> Tensor:
-        return self.op("Div", other)
+        return self._with("Div", other)
 
     def __radd__(self, other: float) -> Tensor:
         return self.op("Add", other)
@@ -92,6 +93,21 @@ class Tensor:
 
     def __neg__(self) -> Tensor:
         return self.op("Neg")
+
+    def _with(self, op_type: str, other: Tensor | float) -> Tensor:
+        """Emit an operator of two operands; of one that has the shape of the other but repeats less, the less."""
+        if not isinstance(other, Tensor):
+            return self.op(op_type, other)
+        least = self._least(other)
+        return least.op(op_type, other._least(self) if least is self else other)
+
+    def _least(self, other: Tensor) -> Tensor:
+        """What this one repeats, if broadcast to ``other`` it has the shape of this one too."""
+        small = self.repeated
+        if small is None or not small.shape or not other.shape or not self.shape:
+            return self
+        pairs = zip_longest(reversed(self.shape), reversed(small.shape), reversed(other.shape))
+        return small if all(size in others and size is not None for size, *others in pairs) else self
 
     def where(self, condition: Tensor, other: Tensor | float = 0.0) -> Tensor:
         """Return this tensor where the condition holds, ``other`` elsewhere."""

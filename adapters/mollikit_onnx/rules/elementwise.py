@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from itertools import zip_longest
 
 from mollikit_onnx.graphs.tensor import FLOATS, Tensor
 from mollikit_onnx.rules import Node, Sent, rule
@@ -87,18 +86,9 @@ def mul(node: Node, g: Tensor) -> Sent:
     a, b = node.inputs
     shape = node.y.shape
     return [
-        (_least(g, b) * b).shaped(shape).summed_to(a) if node.wanted[0] else None,
-        (_least(g, a) * a).shaped(shape).summed_to(b) if node.wanted[1] else None,
+        (g * b).shaped(shape).summed_to(a) if node.wanted[0] else None,
+        (g * a).shaped(shape).summed_to(b) if node.wanted[1] else None,
     ]
-
-
-def _least(g: Tensor, x: Tensor) -> Tensor:
-    """What g repeats, if times x it has the shape of g too."""
-    small = g.repeated
-    if small is None or not small.shape or not x.shape or not g.shape:
-        return g
-    pairs = zip_longest(reversed(g.shape), reversed(small.shape), reversed(x.shape))
-    return small if all(size in others and size is not None for size, *others in pairs) else g
 
 
 @rule("Div")
