@@ -4,7 +4,7 @@ import math
 from functools import reduce
 
 from mollikit_onnx.rules import Node, Sent, Tensor, rule
-from mollikit_onnx.rules.masks import above, below, between, one_minus
+from mollikit_onnx.rules.masks import above, below, between, one_minus, times
 
 
 # Masks come from outputs where they can, not inputs: onnxruntime can then fuse the activation into the
@@ -112,16 +112,14 @@ def softplus(node: Node, g: Tensor) -> Sent:
 @rule("HardSigmoid")
 def hard_sigmoid(node: Node, g: Tensor) -> Sent:
     """dy/dx is alpha where 0 < y < 1, else 0."""
-    return [g * (between(node.y, 1.0) * node.attribute("alpha"))]
+    return [g * times(between(node.y, 1.0), node.attribute("alpha"))]
 
 
 @rule("HardSwish")
 def hard_swish(node: Node, g: Tensor) -> Sent:
     """Y = x s(x) with s(x) = clip(x / 6 + 1/2, 0, 1)."""
     gate = node.x.op("HardSigmoid", alpha=1 / 6, beta=0.5)
-    # A sixth of the mask, by an operator of which masks.py tells.
-    slope = between(gate, 1.0).op("HardSigmoid", alpha=1 / 6, beta=0.0)
-    return [g * (gate + node.x * slope)]
+    return [g * (gate + times(node.x * between(gate, 1.0), 1 / 6))]
 
 
 @rule("Gelu")

@@ -49,14 +49,25 @@ def between(y: Tensor, high: float) -> Tensor:
     w high <= 1, the sum z = [y > 0] - w y is 0 at y = 0, c = 1 - w high at the other end and at least
     c + 2^-24 between them, all without rounding: the ramp from 0 at c to 1 at c + 2^-24 is the mask.
     """
-    channels = y.shape[1] if y.shape is not None and len(y.shape) == 4 else None
-    blocked = isinstance(channels, int) and channels % _BLOCK == 0 and y.dtype == TensorProto.FLOAT
-    if not blocked or not 2.0**-100 < high < 2.0**100:
+    if not _blocked(y) or not 2.0**-100 < high < 2.0**100:
         return above(y, 0.0) * below(y, high)
     weight = 2.0 ** -math.ceil(math.log2(high))
-    scale, none, one = (np.full(int(channels or 0), value, np.float32) for value in (-weight, 0.0, 1.0))
-    weighted = y.op("BatchNormalization", scale, none, none, one, epsilon=0.0)
-    return (weighted + above(y, 0.0)).op("HardSigmoid", alpha=2.0**24, beta=-(2.0**24) * (1 - weight * high))
+    summed = times(y, -weight) + above(y, 0.0)
+    return summed.op("HardSigmoid", alpha=2.0**24, beta=-(2.0**24) * (1 - weight * high))
+
+
+def times(x: Tensor, factor: float) -> Tensor:
+    """Return x times a number, by a BatchNormalization where onnxruntime makes that a convolution."""
+    if not _blocked(x):
+        return x * factor
+    channels = x.shape[1] if x.shape is not None else 0
+    scale, none, one = (np.full(int(channels or 0), value, np.float32) for value in (factor, 0.0, 1.0))
+    return x.op("BatchNormalization", scale, none, none, one, epsilon=0.0)
+
+
+def _blocked(x: Tensor) -> bool:
+    channels = x.shape[1] if x.shape is not None and len(x.shape) == 4 else None
+    return isinstance(channels, int) and channels % _BLOCK == 0 and x.dtype == TensorProto.FLOAT
 
 
 def one_minus(y: Tensor) -> Tensor:
