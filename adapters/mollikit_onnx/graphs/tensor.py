@@ -95,7 +95,7 @@ class Tensor:
         return self.op("Neg")
 
     def _with(self, op_type: str, other: Tensor | float) -> Tensor:
-        """Emit an operator of two operands; of one that has the shape of the other but repeats less, the less."""
+        """Emit an operator of two operands; of one that is broadcast anyhow, what it repeats."""
         if not isinstance(other, Tensor):
             return self.op(op_type, other)
         least = self._least(other)
