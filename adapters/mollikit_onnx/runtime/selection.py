@@ -56,8 +56,9 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
         # A shape known beforehand spares the gradient the last layer's forward pass.
         shape, place = rows.op("Concat", list(output.shape[1:]), axis=0), 0
     zero, one = (builder.scalar(value, dtype) for value in (0.0, 1.0))
-    # Added, as each row has its own element: what is written warns on CUDA that elements may come twice.
-    zero.op("Expand", shape).op("ScatterND", coordinates, one.op("Expand", rows), reduction="add")
+    # Added where CUDA can, in single precision: over what is written it warns that elements may come twice.
+    reduction = "add" if dtype == TensorProto.FLOAT else "none"
+    zero.op("Expand", shape).op("ScatterND", coordinates, one.op("Expand", rows), reduction=reduction)
     builder.nodes[-1].output[0] = cotangent
     selection = helper.make_node("GatherND", [output.name, COORDINATES], [SELECTED])
     nodes = [*graph.node[:place], *builder.nodes, *graph.node[place:], selection]
