@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx.parser
-from on_cuda.conformance import EPSILON, gap
+from on_cuda.conformance import gap
 from on_cuda.device import Device, on_the_cpu, profiled
+from on_cuda.outcomes import EPSILON
 from on_cuda.report import Section, table
 from on_cuda.workers import Failed, each_in_workers
 from scipy import special
