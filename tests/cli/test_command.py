@@ -13,17 +13,16 @@ PROGRAM = (
     "import signal, sys\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from mollikit_command import main\n"
-    "print('started', flush=True)\n"
     "sys.exit(main())\n"
 )
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.3])
 def test_ctrl_c_while_it_is_imported(delay):
-    # An import of half a minute stands for a slow disk, so that the moment is always inside.
+    # An import of half a minute stands for a slow disk, and tells of itself, so that the moment is inside.
     slow = (
         "import sys, time\nclass Slow:\n def find_spec(self, name, *_):\n"
-        "  if name == 'numpy': time.sleep(30)\n"
+        "  if name == 'numpy': print('started', flush=True); time.sleep(30)\n"
     )
     program = f"{slow}sys.meta_path.insert(0, Slow())\n{PROGRAM}"
     run = subprocess.Popen(

@@ -231,12 +231,12 @@ def test_a_bad_toml(classifier, photo, capsys, told, expected):
 
 def test_a_model_that_has_no_gradient_is_refused_and_leaves_nothing(mlp, capsys):
     model = onnx.load(mlp)
-    model.graph.node[1].op_type, model.graph.node[1].domain = "Normalizer", "ai.onnx.ml"
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Imputer", "ai.onnx.ml"
     model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
     onnx.save(model, mlp)
     before = sorted(Path.cwd().rglob("*"))
     assert main(["explain", mlp, "x.npy", *FEW, "--out", "out"]) == 1
-    assert "Normalizer" in capsys.readouterr().err
+    assert "Imputer" in capsys.readouterr().err
     assert sorted(Path.cwd().rglob("*")) == before
 
 
