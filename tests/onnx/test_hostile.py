@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mollikit_onnx import ModelError, OnnxOracle, vjp
 from mollikit_onnx.normal_form.validity import check_nodes
-from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, TensorProto, helper, load, numpy_helper, parser, save
 
 SECONDS, BYTES = 60, 8 * 2**30
 HUGE = 2**62
@@ -60,6 +60,22 @@ def strides_of_a_shape(step: int, *, constant: bool = False) -> ModelProto:
     return graph_of(*nodes, shape=(3, 4), zero=zero, one=one, step=np.array([step]))
 
 
+def step_of_a_function(step: int) -> ModelProto:
+    """Its caller has the step, under another name."""
+    body = [helper.make_node("Slice", ["a", "zero", "zero", "zero", "by"], ["b"])]
+    function = helper.make_function("f", "F", ["a", "zero", "by"], ["b"], body, [helper.make_opsetid("", 18)])
+    call = helper.make_node("F", ["x", "zero", "step"], ["y"], domain="f")
+    return graph_of(call, functions=[function], zero=np.array([0]), step=np.array([step]))
+
+
+def nothing_inside(*, constant: bool = False) -> ModelProto:
+    empty = TensorProto(name="k", data_type=TensorProto.INT64, dims=[1])
+    nodes = [helper.make_node("Constant", [], ["k"], value=empty)] * constant
+    model = graph_of(*nodes, helper.make_node("Reshape", ["x", "k"], ["y"]))
+    model.graph.initializer.extend([empty] * (not constant))
+    return model
+
+
 IMAGE = ("n", 4, 8, 8)
 KERNEL = {"w": np.ones((4, 4, 3, 3), np.float32)}
 NODES: dict[str, tuple[Callable[[], ModelProto], str]] = {
@@ -74,6 +90,9 @@ NODES: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "step": (lambda: strides_of_a_shape(HUGE), "Slice, node 't', is not valid: its step"),
     "last step": (lambda: strides_of_a_shape(-(2**63)), "its step"),
     "step of a Constant": (lambda: strides_of_a_shape(HUGE, constant=True), "its step"),
+    "step of a function": (lambda: step_of_a_function(HUGE), "Slice, node 'b', is not valid: its step"),
+    "no elements": (nothing_inside, "'k' of shape (1,) does not hold its elements"),
+    "a Constant of none": (lambda: nothing_inside(constant=True), "'k' of shape (1,) does not hold"),
     "text for axes": (lambda: one("ReduceMax", axes="text", opset=11), "attribute 'axes' is missing, or of"),
     "number for pads": (lambda: one("Pad", pads=0, opset=8), "attribute 'pads'"),
     "blocks": (lambda: one("DepthToSpace", blocksize=HUGE, shape=IMAGE), "'blocksize' is not from 1 to 2147"),
@@ -175,6 +194,41 @@ def test_what_is_no_business_of_the_checks() -> None:
     call.attribute[1].s = b"......->n"
     with pytest.raises(ModelError, match="its equation"):
         vjp(graph_of(call, shape=IMAGE, functions=[function], w=weight), ["x"], ["y"])
+
+
+SCOPES = {
+    "functions": """<ir_version: 8, opset_import: ["" : 18, "f" : 1]>
+        m (float[n, 8] x) => (float[n, 4] y) { a = f.B(x)  y = f.A(a) }
+        <opset_import: ["" : 18], domain: "f"> A (x) => (y) { s = Constant<value_ints = [0]>()
+            c = Constant<value_ints = [9223372036854775807]>()  y = Slice(x, s, c) }
+        <opset_import: ["" : 18], domain: "f"> B (x) => (y) { s = Constant<value_ints = [0]>()
+            e = Constant<value_ints = [8]>()  a = Constant<value_ints = [1]>()
+            c = Constant<value_ints = [2]>()  y = Slice(x, s, e, a, c) }""",
+    "branches": """<ir_version: 8, opset_import: ["" : 18]>
+        m (float[n, 8] x, bool b) => (float[n, k] y) <int64[1] s = {0}, int64[1] a = {1}, int64[1] e = {8}> {
+        y = If(b) <then_branch = g () => (float[n, k] z) <int64[1] c = {9223372036854775807}> {
+            z = Slice(x, s, c, a) }, else_branch = h () => (float[n, k] z) <int64[1] c = {2}> {
+            z = Slice(x, s, e, a, c) }> }""",
+    "left out": """<ir_version: 8, opset_import: ["" : 18]>
+        m (float[n, 8] x) => (float[n, 8] y) <int64[1] s = {0}, int64[1] a = {1}, int64[1] e = {8}> {
+        d, "" = Dropout<seed = 9223372036854775807>(x)  y = Slice(d, s, e, a, "") }""",
+}
+
+
+@pytest.mark.parametrize("names", SCOPES)
+def test_a_large_number_is_one_where_its_name_holds(names) -> None:
+    """It may be the end of a Slice, where another graph has a step of that name."""
+    vjp(parser.parse_model(SCOPES[names]), ["x"], ["y"])
+    vjp(step_of_a_function(2), ["x"], ["y"])
+
+
+def test_a_number_in_a_data_file_is_not_looked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = one("ReduceSum", "x", "a", constants={"a": np.array([1])})
+    path = str(tmp_path / "away" / "m.onnx")
+    Path(path).parent.mkdir()
+    save(model, path, save_as_external_data=True, size_threshold=0)
+    vjp(load(path, load_external_data=False), ["x"], ["y"])
 
 
 def test_numbers_that_no_rule_can_take() -> None:

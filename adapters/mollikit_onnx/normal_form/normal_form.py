@@ -13,7 +13,6 @@ from onnx import (
     TypeProto,
     defs,
     helper,
-    numpy_helper,
     version_converter,
 )
 
@@ -27,7 +26,7 @@ from mollikit_onnx.normal_form.expansions import standardised
 from mollikit_onnx.normal_form.folding import SMALL, folded, with_types
 from mollikit_onnx.normal_form.functions import alike, expanded, inlined
 from mollikit_onnx.normal_form.sequences import without_sequences
-from mollikit_onnx.normal_form.validity import check_names, check_nodes, left_over
+from mollikit_onnx.normal_form.validity import check_names, check_nodes, elements, left_over
 from mollikit_onnx.registry import is_constant_by_law
 
 # Rules are written for this version and later: from 18 on, reductions, Pad and Split take their
@@ -90,7 +89,7 @@ def normal_form(
     weights.update((w.name, w) for w in skeleton.graph.initializer)
     overridable = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
     values = {
-        name: _array(weight)
+        name: elements(weight)
         for name, weight in weights.items()
         if name not in variables and name not in overridable and _is_small(weight)
     }
@@ -184,15 +183,6 @@ def _rounds_up(node: NodeProto) -> bool:
 
 def _is_small(weight: TensorProto) -> bool:
     return math.prod(weight.dims) <= SMALL and weight.data_location != TensorProto.EXTERNAL
-
-
-def _array(weight: TensorProto) -> NDArray[Any]:
-    try:
-        return numpy_helper.to_array(weight)
-    except (ValueError, TypeError) as error:
-        raise ModelError(
-            f"initializer {weight.name!r} of shape {tuple(weight.dims)} does not hold its elements: {error}"
-        ) from error
 
 
 def _separated(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, numpy_helper
 
 from mollikit_onnx.errors import ModelError, OpsetError
-from mollikit_onnx.graphs.pruning import all_nodes, captured, subgraphs
+from mollikit_onnx.graphs.pruning import captured, subgraphs
 
 _TERM = r"[a-zA-Z]*(?:\.\.\.[a-zA-Z]*)?"
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
@@ -41,38 +42,44 @@ def check_nodes(model: ModelProto) -> None:
     ------
     ModelError
         A node has no output; it lacks an input or an attribute, or has one of another type or out of all
-        proportion; the equation of an Einsum is none.
+        proportion; the equation of an Einsum is none; a constant does not hold its elements.
     OpsetError
         The version of an operator set is no version.
     """
-    large = {weight.name for weight in model.graph.initializer if _is_large(weight)}
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    # A function comes with the attributes that it has from its caller: one may be an equation.
-    todo: list[tuple[Any, Any, Mapping[str, Any]]] = [(model.graph, model.opset_import, {})]
+    # A function comes with the attributes that it has from its caller: one may be an equation. What is large
+    # goes by names, which hold in a graph and those inside of it.
+    todo: list[tuple[Any, Any, Mapping[str, Any], set[str]]] = [(model.graph, model.opset_import, {}, set())]
     seen = set[tuple[Any, ...]]()
     while todo:
-        nodes, imports, bound = todo.pop()
+        graph, imports, bound, large = todo.pop()
         opsets = {opset.domain: opset.version for opset in imports}
         for domain, version in opsets.items():
             if abs(version) >= _BEYOND or (version < 1 and domain in ("", "ai.onnx")):
                 raise OpsetError(f"there is no version {version} of the operator set {domain or 'ai.onnx'!r}")
         opsets[""] = opsets.get("") or opsets.get("ai.onnx", 0)
-        for node in all_nodes(nodes):
+        for weight in getattr(graph, "initializer", ()):
+            (large.add if _is_large(weight) else large.discard)(weight.name)
+        for node in graph.node:
             given = {a.name: bound.get(a.ref_attr_name, a) for a in node.attribute}
-            large.update(w.name for inner in subgraphs(node) for w in inner.initializer if _is_large(w))
+            todo.extend((g, imports, bound, large - {v.name for v in g.input}) for g in subgraphs(node))
+            large.difference_update(node.output)
             if any(max(a.i, -a.i, *map(abs, a.ints), 0) >= _BEYOND or _is_large(a.t) for a in given.values()):
-                large.update(node.output)
+                large.update(filter(None, node.output))
             version = opsets.get("" if node.domain == "ai.onnx" else node.domain, 0)
             if reason := _fault(node, given, version, large):
                 name = node.name or next(filter(None, node.output), "")
                 raise ModelError(f"operator {node.op_type}, node {name!r}, is not valid: {reason}")
             called = (node.domain, node.op_type, node.overload)
             if called in functions:
-                inside = {a.name: a for a in functions[called].attribute_proto} | given
-                key = (*called, *sorted((name, a.SerializeToString()) for name, a in inside.items()))
+                f = functions[called]
+                inside = {a.name: a for a in f.attribute_proto} | given
+                theirs = {name for name, outer in zip(f.input, node.input, strict=False) if outer in large}
+                attributes = sorted((name, a.SerializeToString()) for name, a in inside.items())
+                key = (*called, *attributes, *sorted(theirs))
                 if key not in seen:
                     seen.add(key)
-                    todo.append((functions[called], functions[called].opset_import, inside))
+                    todo.append((f, f.opset_import, inside, theirs))
         if len(seen) > _MOST_CALLS:
             raise ModelError(f"functions are called in more than {_MOST_CALLS} ways: export the model flat")
 
@@ -94,6 +101,16 @@ def check_names(graph: GraphProto) -> None:
     for name, times in made.items():
         if times > 1:
             raise ModelError(f"tensor {name!r} is made {times} times: give each a name of its own")
+
+
+def elements(tensor: TensorProto) -> NDArray[Any]:
+    """What an initializer holds, or a ModelError."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"initializer {tensor.name!r} of shape {tuple(tensor.dims)} does not hold its elements: {error}"
+        ) from error
 
 
 def _fault(node: NodeProto, given: Mapping[str, Any], version: int, large: set[str]) -> str | None:
@@ -137,4 +154,4 @@ def _wanted(
 def _is_large(tensor: TensorProto) -> bool:
     if tensor.data_type != TensorProto.INT64 or list(tensor.dims) not in ([], [1]):
         return False
-    return bool(abs(int(numpy_helper.to_array(tensor).item())) >= _BEYOND)
+    return tensor.data_location != TensorProto.EXTERNAL and abs(int(elements(tensor).item())) >= _BEYOND
