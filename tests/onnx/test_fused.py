@@ -139,6 +139,21 @@ def test_written_out_it_computes_what_the_kernel_does(call: str) -> None:
         assert_directional(_Values(exact, cotangent), feeds, name, here, [cotangent], rng)
 
 
+def test_what_is_of_the_runtime_alone_outlives_a_conversion() -> None:
+    """The operator is none of ONNX, whose converter stops at such; the Softmax is one that it changes."""
+    scale = normal(5).astype(F32)
+    text = """<ir_version: 8, opset_import: ["" : 12]> m (float[N,5] x, float[5] scale) => (float[N,5] y) {
+        p = Softmax(x)  y = SimplifiedLayerNormalization<axis = -1, epsilon = 0.001>(p, scale) }"""
+    model: ModelProto = onnx.parser.parse_model(text)
+    same: ModelProto = onnx.parser.parse_model(text.replace("12]", "18]"))
+    x = normal(3, 5).astype(F32)
+    feeds = {"x": x, "scale": scale, "y.cotangent": x[::-1].copy()}
+    gradient, expected = (vjp(m, ["x", "scale"], ["y"]) for m in (model, same))
+    assert {opset.domain for opset in gradient.opset_import} == {""}
+    for one, other in zip(run_onnxruntime(gradient, feeds), run_onnxruntime(expected, feeds), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 class _Values:
     """The forward output of a gradient's evaluator, as `assert_directional` asks for it."""
 

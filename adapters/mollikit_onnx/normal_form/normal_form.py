@@ -37,6 +37,8 @@ LOWEST_IR, HIGHEST_IR = 8, 13
 _CEIL_OPSET = 22
 # Before, Scan had a batch axis.
 _SCAN_OPSET = 9
+# Of operators that onnxruntime has in the default domain and ONNX has not: its converter refuses them there.
+_SET_ASIDE = "mollikit.set_aside"
 # From these versions on, onnxruntime finds neither a kernel nor the body of an operator.
 _WITHOUT_KERNEL = {"Swish": 25}
 # Function bodies within function bodies, and graphs within graphs.
@@ -226,6 +228,9 @@ def _at_known_opset(model: ModelProto, asked: int | None) -> ModelProto:
     for node in all_nodes(model.graph):
         if reason := left_over(node):
             raise OpsetError(f"operator {node.op_type}, node {node.name or node.output[0]!r}: {reason}")
+        if not node.domain and not defs.has(node.op_type):
+            node.domain = _SET_ASIDE
+    model.opset_import.add(domain=_SET_ASIDE, version=1)
     try:
         converted = version_converter.convert_version(model, wanted)
     except Exception as error:
@@ -233,6 +238,9 @@ def _at_known_opset(model: ModelProto, asked: int | None) -> ModelProto:
             f"the model is of opset {version}, and onnx's version converter cannot bring it to {wanted}: "
             f"{error}. Export it again at opset {wanted}"
         ) from error
+    for node in all_nodes(converted.graph):
+        node.domain = "" if node.domain == _SET_ASIDE else node.domain
+    converted.opset_import.remove(helper.make_opsetid(_SET_ASIDE, 1))
     # The converter writes down what it infers at the old version.
     del converted.graph.value_info[:], converted.graph.output[:]
     if lowest != _CEIL_OPSET:

@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, numpy_hel
 
 from mollikit_onnx.errors import ModelError, OpsetError
 from mollikit_onnx.graphs.pruning import captured, subgraphs
+from mollikit_onnx.registry import expandable, registered
 
 _TERM = r"[a-zA-Z]*(?:\.\.\.[a-zA-Z]*)?"
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
@@ -27,7 +28,8 @@ _SINGLE = defs.OpSchema.FormalParameterOption.Single
 
 def left_over(node: NodeProto) -> str | None:
     """What to do about a node of the default domain that is of no operator there."""
-    if node.domain not in ("", "ai.onnx") or defs.has(node.op_type):
+    known = defs.has(node.op_type) or ("", node.op_type) in (*registered(), *expandable())
+    if node.domain not in ("", "ai.onnx") or known:
         return None
     return (
         "ONNX has no such operator, and a converter has left it there, as tf2onnx does with the Erfc of an "
