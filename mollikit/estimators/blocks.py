@@ -47,8 +47,9 @@ def choose_block(
     input's size; a known limit is cut into equal blocks, so that little of the last one is padding; and
     where only a clock ends the run, one call on the clean input is timed, so that a slow model gets
     small blocks (with a limit beside the clock, which no call may exceed, the limit is cut more finely
-    instead). With ``whole_groups`` a call of the model never holds less than a group; ``most_rows`` are
-    what a call holds at most, however many there are in the block.
+    instead). A call that is slow for the block and takes less than half of the time is timed again: the
+    first may have built the model. With ``whole_groups`` a call never holds less than a group;
+    ``most_rows`` are what a call holds at most, however many there are in the block.
 
     Raises
     ------
@@ -66,10 +67,11 @@ def choose_block(
     rows = min(max(_COORDINATES // size, _LEAST_ROWS), _MOST_ROWS)
     if deadline is not None and limit is None:
         few = group_size if whole_groups else min(group_size, _LEAST_ROWS, most_rows or group_size)
-        began = time.perf_counter()
-        probe(few)
-        seconds_per_row = max(time.perf_counter() - began, 1e-9) / few
-        rows = max(1, min(rows, int(deadline / _BLOCKS_PER_DEADLINE / seconds_per_row)))
+        seconds = _seconds_of(probe, few)
+        if deadline / _BLOCKS_PER_DEADLINE * few < rows * seconds and seconds < deadline / 2:
+            # The first call of an oracle may have built what it runs.
+            seconds = min(seconds, _seconds_of(probe, few))
+        rows = max(1, min(rows, int(deadline / _BLOCKS_PER_DEADLINE * few / seconds)))
     elif deadline is not None and limit is not None:
         rows = max(1, min(rows, limit * group_size // _BLOCKS_PER_DEADLINE))
     block = _block(rows, group_size, whole_groups)
@@ -78,6 +80,12 @@ def choose_block(
         groups = -(-limit // blocks)
         return Block(groups, groups * group_size)
     return block
+
+
+def _seconds_of(probe: Callable[[int], object], few: int) -> float:
+    began = time.perf_counter()
+    probe(few)
+    return max(time.perf_counter() - began, 1e-9)
 
 
 def _block(rows: int, group_size: int, whole_groups: bool) -> Block:

@@ -19,7 +19,7 @@ from mollikit.estimators.perturbation import Perturbation
 from mollikit.interruption import Interrupted, with_nothing_to_keep
 from mollikit.kernels import Law
 from mollikit.layout import Layout
-from mollikit.oracles import Anchored, Array, GradientOracle, named
+from mollikit.oracles import Anchored, Array, GradientOracle, Resident, named
 from mollikit.progress import Progress, ProgressCallback
 from mollikit.samplers import Sampler
 from mollikit.strata import Stratified
@@ -159,6 +159,8 @@ class Piloted(ABC):
             arrays = {name: np.asarray(values) for name, values in (held or {}).items()}
             with with_nothing_to_keep():
                 oracle = oracle.anchored(form, **arrays)
+        if isinstance(oracle, Resident) and oracle.lives_on is not None:
+            oracle = Hosted(oracle)
         options: dict[str, Any] = {"held": held, "views": views}
         watched = Watched(oracle, [])
         piloted = Pathwise(self.inputs, self._pilot_sampler, block=self.block)
@@ -213,6 +215,20 @@ class Piloted(ABC):
             partial = first if interrupt.partial is None else both(interrupt.partial)
             raise Interrupted(partial) from None
         return both(second)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A model that would draw its points itself, asked about the host's, as schemes that are learnt are."""
+
+    oracle: GradientOracle
+
+    def __repr__(self) -> str:
+        return named(self.oracle)
+
+    def value_and_gradient(self, points: Any, **held: Array) -> tuple[Array | None, Any]:
+        """As the model's."""
+        return self.oracle.value_and_gradient(points, **held)
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,7 @@ def test_a_scalar_output_needs_no_target(shape):
 def test_an_open_axis_is_checked_when_it_runs():
     oracle = OnnxOracle(models.squares(["n", "classes"]), target=7)
     assert oracle.value_and_gradient(np.ones((2, 8)))[1].sum() == 4
-    with pytest.raises(Exception, match="indice = 7"):
+    with pytest.raises(ValueError, match="target 7 is out of range"):
         oracle.value_and_gradient(np.ones((2, 7)))
 
 

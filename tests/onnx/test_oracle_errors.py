@@ -8,6 +8,7 @@ from mollikit_onnx.errors import UnsupportedOperatorError
 from mollikit_onnx.loading import ModelFileError
 from mollikit_onnx.runtime.providers import ProviderError
 
+import mollikit as mk
 from tests.onnx import models
 
 POINTS = np.random.default_rng(9).standard_normal((4, 6)).astype(np.float32)
@@ -159,3 +160,26 @@ def test_no_memory_is_a_memory_error():
     oracle = OnnxOracle(models.expanding())
     with pytest.raises(MemoryError, match="no memory for a batch of 3"):
         oracle.predict(np.ones((3, 1)))
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float", "double"])
+def test_a_target_beyond_an_open_output_is_told_by_what_a_run_gives(dtype, resident):
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"m ({dtype}[n, q] x) => ({dtype}[n, k] y) {{ y = Mul(x, x) }}"
+    )
+    points = np.array([[1, 2, 3], [4, 5, 6]], {"float": "f4", "double": "f8"}.get(dtype, "f2"))
+    oracle = OnnxOracle(model, values=True, resident=resident)
+    values, gradients = oracle.value_and_gradient(points, target=np.array([2, 0]))
+    assert values.tolist() == [9, 16]
+    assert gradients.tolist() == [[0, 0, 6], [8, 0, 0]]
+    smooth = mk.Pathwise(mk.Gaussian(0.1))
+    for call in (
+        lambda: oracle.value_and_gradient(points, target=np.array([2, 3])),
+        lambda: oracle.values_and_gradients(points, [0, 3]),
+        lambda: OnnxOracle(model, target=3).value_and_gradient(points),
+        lambda: smooth.estimate(oracle, points[0], held={"target": 3}, budget=mk.Evaluations(64), rng=0),
+    ):
+        with pytest.raises(ValueError, match="target 3 is out of range: output 'y' has 3 classes"):
+            call()

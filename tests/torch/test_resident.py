@@ -321,3 +321,14 @@ def test_differences_take_the_hosts_samplers():
     ]
     apart = mk.difference(*sides, budget=mk.Evaluations(256), rng=0)
     assert_agrees(apart.gradient, apart.standard_error, apart.degrees_of_freedom, np.full(6, 0.2**2 - 0.3**2))
+
+
+@pytest.mark.parametrize("scheme", [mk.Adaptive, mk.Subspace])
+def test_schemes_that_are_learnt_are_drawn_by_the_host(scheme):
+    device, host = (
+        scheme(mk.Gaussian(0.3)).estimate(
+            TorchOracle(cubes, resident=resident), X, budget=mk.Evaluations(1 << 10), rng=0
+        )
+        for resident in (True, False)
+    )
+    assert np.array_equal(device.gradient, host.gradient)

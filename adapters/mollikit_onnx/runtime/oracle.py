@@ -219,8 +219,10 @@ class OnnxOracle:
         """Raise ValueError where `Pathwise` is asked for what is not done inside a graph."""
         check_resident(setting, self._device)
         held = one_row({name: array for name, array in setting.held.items() if name != "target"})
-        self._feed(setting.perturbation.layout.points(setting.perturbation.base[None]), held)
+        feed, _ = self._feed(setting.perturbation.layout.points(setting.perturbation.base[None]), held)
         one_row_beside(self._signature, self._sessions.blueprint.output, self._target, [setting])
+        if self._is_open:
+            self._check_range(feed, one_row(setting.held).get("target"))
 
     def tallies(self, settings: Sequence[Setting], start: int, stop: int, rows: int) -> list[Tally]:
         """Tally groups start .. stop - 1 of `Pathwise` where the model lives; moments alone come back."""
@@ -303,6 +305,8 @@ class OnnxOracle:
             results = [np.concatenate(column) for column in zip(*parts, strict=True)]
         else:
             results = self._sessions.gradients(feed)
+        if self._is_open and not is_bound(feed) and any(np.isnan(array).any() for array in results):
+            self._check_range(feed, target)
         values = results[-1] if self._sessions.blueprint.values else None
         if isinstance(points, Mapping):
             return values, dict(zip(self._wrt, results, strict=False))
@@ -344,6 +348,9 @@ class OnnxOracle:
         else:
             feed |= {copy_of(COORDINATES, k): where for k, where in enumerate(whole)}
             results = self._results(feed, rows, len(read))
+            if self._is_open and any(np.isnan(array).any() for found in results for array in found):
+                for target in read:
+                    self._check_range(feed, np.asarray(target)[None])
         values = np.stack([found[-1] for found in results]) if blueprint.values else None
         if isinstance(points, Mapping):
             return values, [dict(zip(self._wrt, found, strict=False)) for found in results]
@@ -421,6 +428,17 @@ class OnnxOracle:
                     "batch axis, or give arrays"
                 )
         return feed, rows
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the explained output's sizes show in a run alone."""
+        return None in (self._sessions.blueprint.output.row_shape or ())
+
+    def _check_range(self, feed: Mapping[str, Any], target: Any) -> None:
+        """Raise ValueError where a target, fixed or by row, is none of what a run gives."""
+        one = {name: array[:1] for name, array in feed.items() if name in self._signature.inputs}
+        output = replace(self._sessions.blueprint.output, shape=self._sessions.outputs(one).shape)
+        self._coordinates(1 if target is None else len(target), target, output)
 
     def _coordinates(self, rows: int, target: Array | ort.OrtValue | None, output: Port) -> Array:
         by_row = target.numpy() if isinstance(target, ort.OrtValue) else target

@@ -16,7 +16,8 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
     """Let a gradient graph take the coordinates of one element of ``output`` for each row.
 
     The selection ``GatherND(output, coordinates)`` is added as the output `SELECTED`, and the cotangent
-    input becomes its adjoint, a scatter of ones at the coordinates. ONNX Runtime checks their range.
+    input becomes its adjoint, a scatter of ones at the coordinates. Those beyond an axis that is open in
+    ``output`` give NaN.
 
     Parameters
     ----------
@@ -49,19 +50,30 @@ def select_in_graph(gradient_model: onnx.ModelProto, output: Port) -> onnx.Model
     builder.scope = "mollikit"
     coordinates = builder.tensor(COORDINATES)
     rows = coordinates.dims(0, 1)
+    zero, one = (builder.scalar(value, dtype) for value in (0.0, 1.0))
+    ones = one.op("Expand", rows)
     if None in output.shape[1:]:
         shape = builder.tensor(output.name).dims()
         place = 1 + next(k for k, node in enumerate(graph.node) if output.name in node.output)
+        # Kernels of a GPU take what is out of range for the nearest there is: NaN comes of it here, by 0 / 0.
+        inside = coordinates.op("Min", shape - 1)
+        right = (
+            inside.op("Equal", coordinates).op("Cast", to=TensorProto.FLOAT).op("ReduceMin", [1], keepdims=0)
+        )
+        ones, coordinates = (right / right).op("Cast", to=dtype), inside
     else:
         # A shape known beforehand spares the gradient the last layer's forward pass.
         shape, place = rows.op("Concat", list(output.shape[1:]), axis=0), 0
-    zero, one = (builder.scalar(value, dtype) for value in (0.0, 1.0))
     # Added where CUDA can, in single precision: over what is written it warns that elements may come twice.
     reduction = "add" if dtype == TensorProto.FLOAT else "none"
-    zero.op("Expand", shape).op("ScatterND", coordinates, one.op("Expand", rows), reduction=reduction)
+    zero.op("Expand", shape).op("ScatterND", coordinates, ones, reduction=reduction)
     builder.nodes[-1].output[0] = cotangent
-    selection = helper.make_node("GatherND", [output.name, COORDINATES], [SELECTED])
-    nodes = [*graph.node[:place], *builder.nodes, *graph.node[place:], selection]
+    anywhere = f"{SELECTED}.anywhere"
+    selection = [
+        helper.make_node("GatherND", [output.name, coordinates.name], [anywhere]),
+        helper.make_node("Mul", [anywhere, ones.name], [SELECTED]),
+    ]
+    nodes = [*graph.node[:place], *builder.nodes, *graph.node[place:], *selection]
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(builder.constant_protos({name for node in builder.nodes for name in node.input}))

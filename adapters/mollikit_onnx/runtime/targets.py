@@ -29,7 +29,7 @@ def fixed_target(target: Any, output: Port) -> tuple[int, ...] | None:
 def coordinates(rows: int, fixed: Any, by_row: Array | None, output: Port) -> Array:
     """Return coordinates (m, rank), int64, in the output: of each row's own target, or of the fixed one.
 
-    ONNX Runtime checks the upper end of the axes that are open here; below zero it would count from it.
+    The upper end of axes that are open here shows in a run alone.
 
     Raises
     ------
