@@ -231,6 +231,14 @@ def test_a_number_in_a_data_file_is_not_looked_for(tmp_path, monkeypatch) -> Non
     vjp(load(path, load_external_data=False), ["x"], ["y"])
 
 
+def test_nothing_inside_of_an_old_model() -> None:
+    """What is done after onnx's converter reads constants of any shape."""
+    model = nothing_inside()
+    model.opset_import[0].version, model.graph.initializer[0].dims[0] = 9, 2
+    with pytest.raises(ModelError, match=r"'k' of shape \(2,\) does not hold its elements"):
+        vjp(model, ["x"], ["y"])
+
+
 def test_numbers_that_no_rule_can_take() -> None:
     model = one("Resize", "x", "", "s", constants={"s": np.array([1, np.inf], np.float32)})
     with pytest.raises(ModelError, match=r"operator Resize.*its numbers are not possible"):

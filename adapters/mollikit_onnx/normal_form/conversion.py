@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
 from mollikit_onnx.errors import OpsetError
 from mollikit_onnx.graphs.pruning import all_nodes
+from mollikit_onnx.normal_form.validity import elements
 
 
 def mended(converted: ModelProto, model: ModelProto, version: int) -> ModelProto:
@@ -66,9 +67,9 @@ def _as_before(node: NodeProto, scales: NDArray[Any] | None, *, grows: bool) -> 
 
 
 def _constants(model: ModelProto) -> dict[str, NDArray[Any]]:
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    values = {tensor.name: elements(tensor) for tensor in model.graph.initializer}
     for node in all_nodes(model.graph):
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value":
-                values[node.output[0]] = numpy_helper.to_array(attribute.t)
+                values[node.output[0]] = elements(attribute.t)
     return values
