@@ -146,10 +146,7 @@ def _between(node: NodeProto, shape: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fold(
-    node: NodeProto,
-    values: dict[str, NDArray[Any]],
-    foldable: set[str],
-    shapes: dict[str, NDArray[Any]],
+    node: NodeProto, values: dict[str, NDArray[Any]], foldable: set[str], shapes: dict[str, NDArray[Any]]
 ) -> NDArray[Any] | None:
     if node.op_type in ("Shape", "Size") and _OPEN not in shapes.get(node.input[0], [_OPEN]):
         shape = shapes[node.input[0]]

@@ -3,16 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from onnx import (
-    AttributeProto,
-    FunctionProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TypeProto,
-    defs,
-    inliner,
-)
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto, defs, inliner
 
 from mollikit_onnx.errors import ModelError, OpsetError
 from mollikit_onnx.graphs.pruning import subgraphs

@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import (
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    TypeProto,
-    defs,
-    helper,
-    version_converter,
-)
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, defs, helper, version_converter
 
 from mollikit_onnx.activity import active_path, has_rule
 from mollikit_onnx.errors import ModelError, OpsetError

@@ -73,8 +73,7 @@ def check_nodes(model: ModelProto) -> None:
                 name = node.name or next(filter(None, node.output), "")
                 raise ModelError(f"operator {node.op_type}, node {name!r}, is not valid: {reason}")
             called = (node.domain, node.op_type, node.overload)
-            if called in functions:
-                f = functions[called]
+            if f := functions.get(called):
                 inside = {a.name: a for a in f.attribute_proto} | given
                 theirs = {name for name, outer in zip(f.input, node.input, strict=False) if outer in large}
                 attributes = sorted((name, a.SerializeToString()) for name, a in inside.items())
