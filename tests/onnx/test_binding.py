@@ -5,18 +5,17 @@ from __future__ import annotations
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from mollikit_onnx import OnnxOracle
 from mollikit_onnx.runtime.binding import check_device
-from mollikit_onnx.runtime.providers import ProviderError, check_providers
 from onnxruntime import OrtValue
 
 from mollikit.testing import assert_rows_close
 from tests.onnx import models
+from tests.onnx.cuda import needs_cuda
 
 POINTS = np.random.default_rng(9).standard_normal((4, 6)).astype(np.float32)
 TARGETS = np.array([0, 4, 2, 2])
@@ -24,18 +23,6 @@ TWO = {"a": np.ones((4, 3), np.float32), "b": np.full((4, 4), 2, np.float32)}
 MASK = np.array([[1, 0, 1, 1]] * 4, np.int64)
 
 
-@cache
-def cuda_is_at_work() -> bool:
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return False
-    try:
-        check_providers(["CUDAExecutionProvider"])
-    except ProviderError:
-        return False
-    return True
-
-
-needs_cuda = pytest.mark.skipif("not cuda_is_at_work()", reason="needs a GPU at CUDAExecutionProvider's work")
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 
 

@@ -15,6 +15,7 @@ from mollikit.estimators.answers import by_points
 from mollikit.estimators.base import Setting
 from mollikit.moments import Tally
 from mollikit.oracles import Array, Points
+from mollikit.targeted import Targeted
 from mollikit.targets import index, read_targets
 from mollikit_onnx.loading import ModelFileError, data_files, load_light
 from mollikit_onnx.normal_form.validity import check_nodes
@@ -31,7 +32,7 @@ from mollikit_onnx.runtime.targets import Target, coordinates, fixed_target
 from mollikit_onnx.runtime.weights import replacements
 
 
-class OnnxOracle:
+class OnnxOracle(Targeted):
     """An ONNX model on stock ONNX Runtime as an oracle: values and gradients of one element of an output.
 
     The gradient is a graph of its own (`mollikit_onnx.vjp`) with the target's selection inside and
@@ -164,25 +165,6 @@ class OnnxOracle:
         """Shape of each input to be smoothed, without the batch axis; None where the model leaves it open."""
         rows = {name: self._signature.inputs[name].row_shape for name in self._wrt}
         return {name: row for name, row in rows.items() if row is not None}
-
-    def anchored(self, inputs: Any, **held: Array) -> OnnxOracle:
-        """Return this oracle with the target ``"top"`` fixed on the clean input; the sessions are shared.
-
-        Parameters
-        ----------
-        inputs : array (*shape) or mapping of such arrays
-            One input, without the batch axis.
-        **held : array
-            The model's other inputs for it, without the batch axis too.
-        """
-        if self._target != "top" or "target" in held:
-            return self
-        one = {name: np.asarray(row)[None] for name, row in self._by_name(inputs).items()}
-        output = self.predict(one, **{name: np.asarray(row)[None] for name, row in held.items()})[0]
-        anchored = copy.copy(self)
-        top = np.unravel_index(int(np.argmax(output)), output.shape)
-        anchored._target = fixed_target(tuple(int(k) for k in top), self._sessions.blueprint.output)
-        return anchored
 
     @property
     def weights(self) -> Mapping[str, Array]:
